@@ -1,0 +1,42 @@
+# make demo | make test | make lint | make format | make docs | make setup
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= 2
+
+.PHONY: setup demo test lint format docs
+
+setup: $(VENV)/.complete
+
+# PyTorch first and pinned: any looser request draws in gigabytes of another build.
+$(VENV)/.complete: pyproject.toml constraints.txt tools/repair_torchaudio.py
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python tools/repair_torchaudio.py
+	touch $@
+
+demo: setup
+	$(BIN)/snakemake --cores $(CORES) results/stage5/auc.csv
+	@$(BIN)/asdpipe table results/demo/raw_logmel/seed0/stage1/auc.csv results/stage1/auc.csv results/stage2/auc.csv \
+		results/stage3/auc.csv results/stage4/auc.csv results/stage5/auc.csv
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check --compact-diff .
+	$(BIN)/snakemake --lint
+	$(BIN)/python tools/write_docs.py --check
+
+docs: setup
+	$(BIN)/python tools/write_docs.py
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/snakefmt .

@@ -1,0 +1,30 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+# A file given with --configfile stands alone, so that the demo's small settings never leak into another run.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/manifest.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/embed.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/select.smk"
+include: "workflow/rules/pseudo_label.smk"
+include: "workflow/rules/evaluate.smk"
+
+
+# The files of a stage are made by exactly one rule: a shared stage 1 is linked, never trained twice.
+ruleorder: share_stage1 > train > embed > score > score_external > evaluate
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/stage{stage}/auc.csv", stage=range(1, CONFIG.stages + 1)),

@@ -1,0 +1,1 @@
+"""Train anomalous-sound detectors without labels: the five-stage method, step by step."""

@@ -1,0 +1,5 @@
+"""``python -m asdpipe``."""
+
+from asdpipe.cli import main
+
+main()

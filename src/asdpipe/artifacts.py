@@ -1,0 +1,175 @@
+"""The artifacts: their columns, how they are written (whole or not at all), and their digests."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from asdpipe.errors import UserError
+
+
+def _schema(**columns: tuple[pa.DataType, str]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in columns.items()])
+
+
+_CLIP = {
+    "clip_id": (pa.string(), "path below the root of the data set or pool; unique"),
+    "path": (pa.string(), "path of the audio file"),
+}
+_MACHINE = {"machine": (pa.string(), "machine type")}
+_SCORE = {"score": (pa.float64(), "anomaly score, -max cosine; larger is more anomalous (eq. 6)")}
+_CLIP_ID = {"clip_id": _CLIP["clip_id"]}
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "clips": _schema(
+        **_CLIP,
+        dataset=(pa.string(), "data set"),
+        **_MACHINE,
+        section=(pa.string(), "section, two digits"),
+        domain=(pa.string(), "source or target; null when unknown"),
+        split=(pa.string(), "train or test"),
+        part=(pa.string(), "dev or eval"),
+        is_normal=(pa.bool_(), "label; null when unknown"),
+        attributes=(pa.string(), "operating state as in the file name; null when unknown"),
+        sample_rate=(pa.int32(), "of the file, in Hz; null when its header cannot be read"),
+        num_frames=(pa.int64(), "of the file; null when its header cannot be read"),
+    ),
+    "pool_clips": _schema(
+        **_CLIP,
+        dataset=(pa.string(), "pool"),
+        shard=(pa.int32(), "part of the pool that is packed and scored together"),
+        mids=(pa.list_(pa.string()), "labels in the order of the segments csv"),
+        display_names=(pa.list_(pa.string()), "their names"),
+        sample_rate=(pa.int32(), "of the file, in Hz; null when its header cannot be read"),
+        num_frames=(pa.int64(), "of the file; null when its header cannot be read"),
+    ),
+    "waveforms": _schema(
+        **_CLIP_ID,
+        offset=(pa.int64(), "first sample in waveforms.int16"),
+        num_samples=(pa.int64(), "length at 16 kHz"),
+    ),
+    "skipped": _schema(
+        path=(pa.string(), "path of the audio file"),
+        reason=(pa.string(), "why it was left out"),
+    ),
+    "labels": _schema(
+        **_CLIP_ID,
+        origin=(pa.string(), "original or external: the namespace of the class"),
+        **_MACHINE,
+        domain=(pa.string(), "source or target; external clips count as source"),
+        class_name=(pa.string(), "name of the class within its namespace"),
+        class_index=(pa.int32(), "index of the class, by namespace and name"),
+    ),
+    "embeddings": _schema(
+        **_CLIP_ID,
+        embedding=(pa.list_(pa.float32()), "z_cat; for raw_logmel the statistics of the log-mel spectrogram"),
+    ),
+    "representatives": _schema(
+        **_MACHINE,
+        domain=(pa.string(), "source or target"),
+        representative=(pa.int32(), "index within the machine type"),
+        clip_id=(pa.string(), "the clip that is its own representative, or the training clip nearest the centroid"),
+        vector=(pa.list_(pa.float32()), "the representative"),
+    ),
+    "scores": _schema(
+        **_CLIP_ID,
+        **_SCORE,
+        representative=(pa.int32(), "index of the nearest representative of the clip's machine type"),
+        nearest_clip_id=(pa.string(), "training clip behind that representative"),
+    ),
+    "thresholds": _schema(
+        **_MACHINE,
+        threshold=(pa.float64(), "largest score of the machine type's training clips (§4.1.1)"),
+        decision_threshold=(pa.float64(), "score above which a clip is called anomalous"),
+    ),
+    "external_scores": _schema(**_CLIP_ID, **_MACHINE, **_SCORE),
+    "selected": _schema(
+        **_CLIP,
+        mid=(pa.string(), "label: the first one listed"),
+        display_name=(pa.string(), "its name"),
+        **_MACHINE,
+        score=(pa.float64(), "anomaly score for that machine type; null when drawn at random"),
+        rank=(pa.int32(), "1 for the machine type's most similar clip"),
+        shard=(pa.int32(), "where the clip is packed"),
+    ),
+    "pseudo_labels": _schema(
+        **_CLIP_ID,
+        **_MACHINE,
+        domain=(pa.string(), "source or target"),
+        cluster=(pa.int32(), "index within machine type and domain"),
+    ),
+}
+
+
+def write_table(name: str, frame: pd.DataFrame, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a table as parquet with its documented schema.
+
+    Args:
+        name: key of SCHEMAS; the frame must have these columns.
+        metadata: JSON-able facts about the table, stored in the file.
+    """
+    schema = SCHEMAS[name]
+    table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    facts = {"table": name, "facts": json.dumps(metadata or {}, sort_keys=True)}
+    with written(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(facts), temporary, compression="zstd")
+
+
+def read_table(name: str, path: Path) -> pd.DataFrame:
+    """Read a table written by ``write_table``.
+
+    Raises:
+        UserError: the file is missing, is not parquet, or holds another table.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: cannot be read as parquet ({error}); delete it and run again") from None
+    missing = set(SCHEMAS[name].names) - set(table.column_names)
+    if missing:
+        raise UserError(f"{path}: is not a table of {name}: column {', '.join(sorted(missing))} is missing")
+    return table.select(SCHEMAS[name].names).to_pandas()
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts stored with a table."""
+    facts: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(b"facts", b"{}"))
+    return facts
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a final table as csv, numbers with four decimals."""
+    with written(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` and rename it when the block ends well; else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; results are as readable as other files of the user.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,82 @@
+"""The command line: ``asdpipe STEP`` runs one step of the workflow; ``table`` prints results."""
+
+import importlib
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from asdpipe.errors import UserError
+
+# In the order data flows: module below asdpipe.steps, and its commands.
+STEPS = {
+    "manifest": ("demo_dataset", "demo_pool", "manifest", "manifest_pool"),
+    "features": ("features", "features_pool"),
+    "train": ("train",),
+    "embed": ("embed",),
+    "score": ("score", "score_external"),
+    "select": ("select",),
+    "pseudo_label": ("pseudo_label",),
+    "evaluate": ("evaluate", "summarize"),
+}
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+logger = logging.getLogger("asdpipe")
+
+
+@app.callback()
+def setup(log: Annotated[Path | None, typer.Option(help="Write what happens to this file, too.")] = None) -> None:
+    """Train anomalous-sound detectors without labels: the five-stage method, step by step."""
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING if log else logging.INFO)
+    handlers: list[logging.Handler] = [console]
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log, mode="w"))
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", handlers=handlers
+    )
+
+
+@app.command()
+def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="auc.csv files.")]) -> None:
+    """Print AUC per machine type (rows) of several auc.csv (columns), in percent."""
+    from asdpipe.steps.evaluate import comparison
+
+    frame = comparison(files)
+    printed = Table("split", "machine", *frame.columns, title="AUC [%]; official: harmonic mean of AUCs and pAUC")
+    for (split, machine), row in frame.iterrows():
+        style = "bold" if machine in ("mean", "hmean", "official") else None
+        printed.add_row(split, machine, *("" if math.isnan(value) else f"{value:.1f}" for value in row), style=style)
+    Console().print(printed)
+
+
+def register_steps(arguments: Sequence[str]) -> None:
+    """Add the step that is asked for, or all of them for the help: imports of the others would only cost time."""
+    asked = [each for each in arguments if not each.startswith("-")]
+    for module, commands in STEPS.items():
+        names = [name for name in commands if name.replace("_", "-") in asked]
+        if names or not any(each in asked for each in ("table", *_all_names())):
+            steps = importlib.import_module(f"asdpipe.steps.{module}")
+            for name in commands:
+                app.command(name.replace("_", "-"))(getattr(steps, name))
+
+
+def _all_names() -> list[str]:
+    return [name.replace("_", "-") for commands in STEPS.values() for name in commands]
+
+
+def main() -> None:
+    """Run the command line; a UserError ends in its message and exit code 1, without traceback."""
+    register_steps(sys.argv[1:])
+    try:
+        app()
+    except UserError as error:
+        logger.error("%s", error)
+        sys.exit(1)

@@ -1,0 +1,435 @@
+"""The configuration: every key, its default, bounds and meaning, in one place.
+
+Defaults are the paper's values; ``config/*.yaml`` only state what differs. ``workflow/schemas/config.schema.yaml`` is
+generated from these models (``make docs``).
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from asdpipe.errors import UserError
+
+SAMPLE_RATE = 16_000
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="A name that is part of paths.")]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(Section):
+    """The multi-resolution feature extractor (paper §3.1)."""
+
+    width: int = Field(128, ge=8, le=1024, multiple_of=8, description="Channels and size of each branch's embedding.")
+    windows: tuple[int, ...] = Field((4096, 128), min_length=1, description="STFT window of each branch, in samples.")
+    f_min: float = Field(200.0, ge=0, lt=8000, description="Lowest frequency the STFT branches see, in Hz.")
+    dft_kernels: tuple[int, int, int] = Field((256, 64, 16), description="Kernel sizes of the DFT branch.")
+    dft_strides: tuple[int, int, int] = Field((64, 32, 4), description="Strides of the DFT branch.")
+
+    @field_validator("windows")
+    @classmethod
+    def _even(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
+        if any(window < 32 or window % 2 for window in windows):
+            message = f"STFT windows must be even and at least 32 samples, not {list(windows)}"
+            raise ValueError(message)
+        return windows
+
+    def dft_length(self, num_samples: int) -> int:
+        """Return what the DFT branch's convolutions leave of a signal of ``num_samples``; below 1 it does not fit."""
+        length = num_samples // 2 + 1
+        for kernel, stride in zip(self.dft_kernels, self.dft_strides, strict=True):
+            length = (length - kernel) // stride + 1
+        return length
+
+
+class Loss(Section):
+    """Sub-cluster AdaCos, subspace loss and mixup (paper §3.2, eq. 1)."""
+
+    subclusters: PositiveInt = Field(16, description="Sub-clusters per class (S).")
+    scale: Literal["fixed", "adaptive"] = Field("fixed", description="Scale s: sqrt(2)*ln(C*S-1), or AdaCos' update.")
+    mixup_probability: float = Field(0.5, ge=0, le=1, description="Share of the clips that mixup changes.")
+    mixup_partner: Literal["reversed", "random"] = Field(
+        "reversed", description="Partner of each clip: the batch reversed (released code), or a random permutation."
+    )
+
+
+class Triplet(Section):
+    """Triplet loss with background-noise positives and pitch-shifted negatives (paper §4.2.1, eq. 8-11)."""
+
+    enabled: bool = Field(True, description="Add the triplet loss (L_mlt, eq. 12) or train on L_ss alone.")
+    tau: float = Field(0.2, gt=0, description="Temperature of the similarity (eq. 10).")
+    gamma: float = Field(0.5, ge=0, description="Margin (eq. 11).")
+    margin: Literal["gamma_plus_one", "gamma"] = Field(
+        "gamma_plus_one", description="Hinge offset: gamma + 1 (paper), or gamma (what the released code amounts to)."
+    )
+    reduction: Literal["mean", "sum"] = Field("mean", description="Over the clips of the batch that have a partner.")
+    snr_db: tuple[float, float] = Field((-5.0, 20.0), description="Range of the positives' SNR alpha, in dB (eq. 8).")
+    semitones: tuple[int, int] = Field((6, 12), description="Range of |beta|, in semitones, both signs (eq. 9).")
+    shift_per: Literal["clip", "batch"] = Field("clip", description="Draw beta per clip, or per batch (released code).")
+    noise_from: Literal["other_machine", "same_machine"] = Field(
+        "other_machine", description="Where a positive's noise comes from (the released code keeps the same machine)."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.snr_db[0] > self.snr_db[1] or not 1 <= self.semitones[0] <= self.semitones[1] <= 24:
+            message = "snr_db and semitones are [lowest, highest], semitones between 1 and 24"
+            raise ValueError(message)
+        return self
+
+
+class Training(Section):
+    """The training of one stage (paper §5.2)."""
+
+    epochs: PositiveInt = Field(50, description="Passes over the source clips.")
+    source_per_batch: PositiveInt = Field(80, description="Source (and external) clips of a batch.")
+    target_per_batch: int = Field(20, ge=0, description="Target clips of a batch, drawn with replacement.")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's learning rate.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+
+
+class Inference(Section):
+    """Representatives and scores (paper §3.3)."""
+
+    k_source: PositiveInt = Field(16, description="k-means centroids of the source clips, per machine type.")
+    decision_quantile: float = Field(
+        0.9, gt=0, lt=1, description="Quantile of the gamma distribution of training scores that decides 'anomalous'."
+    )
+
+
+class External(Section):
+    """Selection of the pseudo-anomalous set (paper §4.1)."""
+
+    enabled: bool = Field(True, description="Add external clips to the training set from stage 2 on.")
+    n_max: int = Field(1000, ge=0, description="At most so many external clips per machine type (eq. 7).")
+    selection: Literal["score", "random"] = Field("score", description="By anomaly score, or at random (Table 4).")
+    assign: Literal["most_similar", "rarest"] = Field(
+        "most_similar",
+        description="Machine type of a clip that several accept: the most similar (paper), "
+        "or the one with the fewest candidates (released code).",
+    )
+
+
+class PseudoLabels(Section):
+    """Pseudo-labels by k-means (paper §4.2.2, eq. 13)."""
+
+    enabled: bool = Field(True, description="Replace machine labels by pseudo-labels from stage 2 on.")
+    k_source: PositiveInt = Field(16, description="Clusters of the source clips, per machine type.")
+    k_target: PositiveInt = Field(4, description="Clusters of the target clips, per machine type.")
+
+
+class Method(Section):
+    """A way to score clips: the settings of every step."""
+
+    kind: Literal["iterative", "raw_logmel"] = Field(
+        "iterative", description="The paper's system, or the yardstick: nearest neighbour on mean+std log-mel."
+    )
+    start_from: Name | None = Field(None, description="The method whose stage 1 this one shares; none: its own.")
+    labels: Literal["machine", "attribute"] = Field(
+        "machine", description="Classes: machine types only (unlabelled), or machine, section and attributes."
+    )
+    network: Network = Network()
+    loss: Loss = Loss()
+    triplet: Triplet = Triplet()
+    training: Training = Training()
+    inference: Inference = Inference()
+    external: External = External()
+    pseudo_labels: PseudoLabels = PseudoLabels()
+
+
+KNOWN_METHODS: dict[str, Any] = {
+    "raw_logmel": {"kind": "raw_logmel"},
+    "ba_trp": {"external": {"enabled": False}, "pseudo_labels": {"enabled": False}},
+    "ba_trp_ps_ex": {"start_from": "ba_trp"},
+}
+
+
+class DemoDataset(Section):
+    """Size of the generated data set (``format: demo``)."""
+
+    seed: int = Field(0, ge=0, description="Seed of the generator.")
+    source_clips: PositiveInt = Field(990, description="Normal source training clips per machine type.")
+    target_clips: PositiveInt = Field(10, description="Normal target training clips per machine type.")
+    test_clips: PositiveInt = Field(50, description="Test clips per machine type, domain and label.")
+
+
+class DemoPool(Section):
+    """Size of the generated external pool (``format: demo``)."""
+
+    seed: int = Field(0, ge=0, description="Seed of the generator.")
+    clips_per_class: PositiveInt = Field(100, description="Clips of each class.")
+
+
+OnBadClip = Literal["fail", "skip"]
+Channel = Annotated[Literal["mix"] | Annotated[int, Field(ge=0)], Field(description="'mix' (mean), or one channel.")]
+
+
+class Decoding(Section):
+    """How audio files are read."""
+
+    channel: Channel = "mix"
+    min_seconds: float = Field(0.1, gt=0, description="Shorter clips are bad clips.")
+    on_bad_clip: OnBadClip = Field("fail", description="Stop and list the bad clips, or leave them out and list them.")
+
+
+class Dataset(Decoding):
+    """A data set: where it is and how its clips are read."""
+
+    format: Literal["demo", "dcase"] = Field(description="'dcase' folders and names, or 'demo': generated.")
+    root: str | None = Field(None, description="Folder of the data set; may contain {data_root}.")
+    machines: tuple[Name, ...] | None = Field(None, description="Only these machine types; none: all that are there.")
+    clip_seconds: float = Field(18.0, ge=0.5, le=120, description="Length T that every clip is tiled or cut to, in s.")
+    pool: Name | None = Field(None, description="The external pool; none: no external clips.")
+    demo: DemoDataset = DemoDataset()
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the network's input in samples."""
+        return round(self.clip_seconds * SAMPLE_RATE)
+
+
+class Pool(Decoding):
+    """An external pool: unrelated audio with labels."""
+
+    format: Literal["demo", "audioset"] = Field(description="AudioSet's files and segment csvs, or 'demo': generated.")
+    root: str | None = Field(None, description="Folder with audios/ and metadata/; may contain {data_root}.")
+    shards: PositiveInt = Field(1, description="Parts that are packed and scored separately.")
+    clip_seconds: float = Field(10.0, gt=0, description="Length of generated clips ('demo'), in s.")
+    on_bad_clip: OnBadClip = Field("skip", description="Stop and list the bad clips, or leave them out and list them.")
+    demo: DemoPool = DemoPool()
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    dataset: Name = Field(description="The data set that results/stage{n}/auc.csv reports.")
+    method: Name = Field("ba_trp_ps_ex", description="The method that results/stage{n}/auc.csv reports.")
+    yardstick: Name | None = Field("raw_logmel", description="A training-free method to print beside it; none: none.")
+    stages: PositiveInt = Field(5, description="Stages that `snakemake` without a target runs.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2, 3, 4), min_length=1, description="One training per seed; results are means over them."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if there is.")
+    data_root: str | None = Field(None, description="Fills {data_root} in the roots of data sets and pools.")
+    datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
+    pools: dict[Name, Pool] = Field({}, description="External pools by name.")
+    methods: dict[Name, Method] = Field(
+        {},
+        validate_default=True,
+        description="More methods than raw_logmel, ba_trp and ba_trp_ps_ex, or changes of these; "
+        "each states only what differs from the sections below.",
+    )
+    labels: Literal["machine", "attribute"] = Field("machine", description="See methods: the value for all of them.")
+    network: Network = Network()
+    loss: Loss = Loss()
+    triplet: Triplet = Triplet()
+    training: Training = Training()
+    inference: Inference = Inference()
+    external: External = External()
+    pseudo_labels: PseudoLabels = PseudoLabels()
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _with_known(cls, methods: object) -> object:
+        return _merge(KNOWN_METHODS, methods) if isinstance(methods, Mapping) else methods
+
+    def resolve_method(self, name: str) -> Method:
+        """Return a method with the top-level sections as its defaults.
+
+        Raises:
+            UserError: no such method.
+        """
+        if name not in self.methods:
+            raise UserError(_unknown("method", name, self.methods))
+        shared = self.model_dump(exclude_unset=True, include=set(Method.model_fields))
+        own = self.methods[name].model_dump(exclude_unset=True)
+        return Method.model_validate(_merge(shared, own))
+
+    def resolve_dataset(self, name: str) -> Dataset:
+        """Return a data set with ``{data_root}`` filled in.
+
+        Raises:
+            UserError: no such data set, or data_root is missing.
+        """
+        if name not in self.datasets:
+            raise UserError(_unknown("data set", name, self.datasets))
+        dataset = self.datasets[name]
+        return dataset.model_copy(update={"root": self._root(f"datasets.{name}.root", dataset.root, dataset.format)})
+
+    def resolve_pool(self, name: str) -> Pool:
+        """Return an external pool with ``{data_root}`` filled in.
+
+        Raises:
+            UserError: no such pool, or data_root is missing.
+        """
+        if name not in self.pools:
+            raise UserError(_unknown("pool", name, self.pools))
+        pool = self.pools[name]
+        return pool.model_copy(update={"root": self._root(f"pools.{name}.root", pool.root, pool.format)})
+
+    def _root(self, key: str, root: str | None, kind: str) -> str | None:
+        if kind == "demo":
+            return None
+        if root is None:
+            raise UserError(f"{key} is not set: give the folder of the recordings")
+        if "{data_root}" in root:
+            if self.data_root is None:
+                raise UserError(f"{key} is {root!r}, but data_root is not set: add --config data_root=FOLDER")
+            root = root.replace("{data_root}", self.data_root.rstrip("/"))
+        return root
+
+    def check(self) -> None:
+        """Check what spans several sections.
+
+        Raises:
+            UserError: a name that is not defined, or clips too short for the network.
+        """
+        dataset = self.resolve_dataset(self.dataset)
+        for name, each in self.datasets.items():
+            if each.pool is not None and each.pool not in self.pools:
+                raise UserError(f"datasets.{name}.pool: " + _unknown("pool", each.pool, self.pools))
+        for name, method in self.methods.items():
+            if method.start_from is not None:
+                self._check_start(name, method.start_from)
+        for name in filter(None, (self.method, self.yardstick)):
+            resolved = self.resolve_method(name)
+            if resolved.kind == "iterative" and resolved.network.dft_length(dataset.num_samples) < 1:
+                kernels, strides = list(resolved.network.dft_kernels), list(resolved.network.dft_strides)
+                message = (
+                    f"datasets.{self.dataset}.clip_seconds = {dataset.clip_seconds:g} s is too short for the DFT "
+                    f"branch of method {name} (kernels {kernels}, strides {strides}): lengthen the clips, "
+                    "or set smaller network.dft_kernels and network.dft_strides"
+                )
+                raise UserError(message)
+
+    def _check_start(self, name: str, start: str) -> None:
+        if start not in self.methods:
+            raise UserError(f"methods.{name}.start_from: " + _unknown("method", start, self.methods))
+        if self.methods[start].start_from is not None or start == name:
+            message = f"methods.{name}.start_from: {start} has no stage 1 of its own; name a method without start_from"
+            raise UserError(message)
+
+
+def load_config(values: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Config:
+    """Validate merged configuration values.
+
+    Args:
+        values: the merged values, as Snakemake's ``config`` holds them.
+        files: the YAML files they came from; only used to say where a wrong key stands.
+
+    Raises:
+        UserError: one line per wrong key, with the file, the reason and the nearest known key.
+    """
+    try:
+        config = Config.model_validate(_plain(values))
+    except ValidationError as error:
+        sources = {str(file): yaml.safe_load(Path(file).read_text()) or {} for file in files if Path(file).is_file()}
+        raise UserError("\n".join(_explain(error, sources))) from None
+    config.check()
+    return config
+
+
+def read_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read and validate YAML files, later ones over earlier ones, then overrides.
+
+    Raises:
+        UserError: a file is missing, is not YAML, or has wrong keys.
+    """
+    values: dict[str, Any] = {}
+    for file in files:
+        try:
+            loaded = yaml.safe_load(Path(file).read_text())
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        except yaml.YAMLError as error:
+            raise UserError(f"{file}: is not valid YAML: {error}") from None
+        if not isinstance(loaded, dict | None):
+            raise UserError(f"{file}: must be a mapping of keys to values")
+        values = _merge(values, loaded or {})
+    return load_config(_merge(values, overrides or {}), files)
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON that does not depend on the order of keys, for Snakemake's params."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """Turn Snakemake's ordered mappings and sequences into plain dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    return f"there is no {kind} {name!r}; the config has: {', '.join(sorted(known)) or 'none'}"
+
+
+def _explain(error: ValidationError, sources: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line per validation error: key, reason, nearest known key, file."""
+    seen = set()
+    for each in error.errors():
+        location = [str(part) for part in each["loc"]]
+        key = ".".join(location)
+        where = ", ".join(sources) or "config" if each["type"] == "missing" else _origin(location, sources)
+        if each["type"] == "extra_forbidden":
+            nearest = difflib.get_close_matches(location[-1], _siblings(location[:-1]), n=1, cutoff=0)
+            reason = f"unknown key {key!r}; did you mean {'.'.join([*location[:-1], *nearest])!r}?"
+        elif each["type"] == "missing":
+            reason = f"key {key!r} is missing"
+            if key in ("dataset", "datasets"):
+                reason += (
+                    " (a file given with --configfile stands alone; to change a few keys of the demo use "
+                    "--config KEY=VALUE or --configfile config/config.yaml YOUR_FILE)"
+                )
+        else:
+            reason = f"{key} = {each['input']!r}: {each['msg'].removeprefix('Value error, ')}"
+        line = f"{where}: {reason}"
+        if line not in seen:
+            seen.add(line)
+            yield line
+
+
+def _siblings(location: Sequence[str]) -> list[str]:
+    """Return the known keys of the section at ``location``."""
+    model: Any = Config
+    named = {"datasets": Dataset, "pools": Pool, "methods": Method}
+    for part in location:
+        # A part that is no field is the free name of a data set, pool or method.
+        if part in model.model_fields:
+            model = named.get(part, model.model_fields[part].annotation)
+    return list(model.model_fields)
+
+
+def _origin(location: Sequence[str], sources: Mapping[str, Any]) -> str:
+    """Return the last file in which the key stands, or the command line."""
+    for file, values in reversed(list(sources.items())):
+        found: Any = values
+        for part in location:
+            if not isinstance(found, Mapping) or part not in found:
+                break
+            found = found[part]
+        else:
+            return file
+    return "command line (--config)"

@@ -1,0 +1,1 @@
+"""Where sound comes from: manifests and waveforms."""

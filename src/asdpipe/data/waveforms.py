@@ -1,0 +1,202 @@
+"""Waveforms: from an audio file to 16 kHz mono samples, packed once into one memory-mapped file."""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from asdpipe.artifacts import read_table
+from asdpipe.errors import UserError
+
+SAMPLE_RATE = 16_000
+FULL_SCALE = 32768
+LONGEST_SECONDS = 3600.0
+
+
+class BadClip(Exception):
+    """A clip that cannot be used; the message is the reason."""
+
+
+class Header(NamedTuple):
+    """What an audio file says of itself."""
+
+    sample_rate: int
+    num_frames: int
+
+
+def read_header(path: Path) -> Header:
+    """Read sample rate and length from a file's header.
+
+    Raises:
+        BadClip: the file is empty, missing, or not audio that soundfile reads.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise BadClip("the file is empty")
+        info = soundfile.info(str(path))
+    except OSError as error:
+        raise BadClip(f"the file cannot be opened ({error.strerror})") from None
+    except soundfile.LibsndfileError:
+        raise BadClip("the file is not audio that can be read (wav, flac, ogg, mp3)") from None
+    return Header(info.samplerate, info.frames)
+
+
+def read_clip(path: Path, channel: Literal["mix"] | int = "mix", min_seconds: float = 0.0) -> NDArray[np.float32]:
+    """Read a clip as 16 kHz mono, float32 (samples,), nominally in [-1, 1].
+
+    Args:
+        channel: "mix" averages the channels, a number takes one.
+        min_seconds: shorter clips are bad.
+
+    Raises:
+        BadClip: unreadable, truncated, too short, not finite, silent, or without that channel.
+    """
+    header = read_header(path)
+    if header.num_frames > LONGEST_SECONDS * header.sample_rate:
+        raise BadClip(f"lasts {header.num_frames / header.sample_rate:.0f} s, longer than an hour: cut it into clips")
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise BadClip(f"decoding failed ({str(error).rstrip('.')}): the file is damaged or truncated") from None
+    expected = max(header.num_frames, promised_wav_frames(path))
+    if len(samples) < expected:
+        raise BadClip(f"truncated: its header promises {expected} frames, it holds {len(samples)}")
+    if len(samples) < max(1, min_seconds * rate):
+        raise BadClip(f"{len(samples)} samples are too few: a clip must last at least {min_seconds:g} s")
+    if channel != "mix" and channel >= samples.shape[1]:
+        raise BadClip(f"has {samples.shape[1]} channel(s), but channel {channel} is asked for")
+    mono = samples.mean(axis=1) if channel == "mix" else samples[:, channel]
+    if not np.isfinite(mono).all():
+        raise BadClip("holds samples that are not finite (NaN or infinity)")
+    if not mono.any():
+        raise BadClip("every sample is zero: a dead microphone or a wrong channel?")
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+        if len(mono) == 0:
+            raise BadClip("nothing is left of it at 16 kHz")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def promised_wav_frames(path: Path) -> int:
+    """Return the frames that a RIFF header promises, 0 for other files and for streams of unknown length.
+
+    libsndfile quietly corrects the length of a truncated wav; this does not.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF" or len(file.read(8)) < 8:
+            return 0
+        block_align = 0
+        while len(chunk := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", chunk)
+            if name == b"fmt ":
+                block_align = struct.unpack("<H", file.read(size)[12:14])[0]
+            elif name == b"data":
+                unknown = size in (0, 0x7FFFFFFF, 0xFFFFFFFF)
+                return 0 if unknown or not block_align else size // block_align
+            else:
+                file.seek(size, 1)
+            file.seek(size % 2, 1)
+    return 0
+
+
+def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return samples as int16; lossless for 16-bit recordings at 16 kHz. Values beyond full scale are clipped."""
+    return np.clip(np.rint(x * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def to_float(x: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return packed samples as float32 in [-1, 1)."""
+    return x.astype(np.float32) / np.float32(FULL_SCALE)
+
+
+def pack(
+    clips: Iterable[tuple[str, Path]],
+    read: Callable[[Path], NDArray[np.float32]],
+    file: BinaryIO,
+    done: Callable[[int], None],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decode clips once and append their int16 samples to a file.
+
+    Args:
+        clips: (clip_id, path) in the order they are packed.
+        read: returns 16 kHz mono float32 samples, or raises BadClip.
+        done: called with 1 after every clip.
+
+    Returns:
+        Index of the packed clips (clip_id, offset, num_samples), and the bad ones (path, reason).
+    """
+    packed, bad = [], []
+    offset = 0
+    for clip_id, path in clips:
+        done(1)
+        try:
+            samples = to_int16(read(path))
+        except BadClip as reason:
+            bad.append((str(path), str(reason)))
+            continue
+        file.write(samples.astype("<i2").tobytes())
+        packed.append((clip_id, offset, len(samples)))
+        offset += len(samples)
+    return (
+        pd.DataFrame(packed, columns=["clip_id", "offset", "num_samples"]),
+        pd.DataFrame(bad, columns=["path", "reason"]),
+    )
+
+
+class Waveforms:
+    """Random access to packed waveforms without loading them.
+
+    ``clip_ids[i]`` names clip ``i``; ``self[i]`` are its int16 samples.
+
+    Args:
+        packs: (waveforms.parquet, waveforms.int16) pairs; several are read as one.
+
+    Raises:
+        UserError: an index does not fit its samples.
+    """
+
+    def __init__(self, packs: Sequence[tuple[Path, Path]]) -> None:
+        self._samples: list[NDArray[np.int16]] = []
+        tables = []
+        for number, (index, samples) in enumerate(packs):
+            table = read_table("waveforms", index)
+            expected = int(table.num_samples.sum()) * 2
+            if samples.stat().st_size != expected:
+                message = f"{samples}: has {samples.stat().st_size} bytes, {index} says {expected}; delete both"
+                raise UserError(message)
+            self._samples.append(np.memmap(samples, dtype="<i2", mode="r") if expected else np.zeros(0, dtype=np.int16))
+            tables.append(table.assign(pack=number))
+        merged = pd.concat(tables, ignore_index=True)
+        self.clip_ids: NDArray[np.object_] = merged.clip_id.to_numpy(dtype=object)
+        self.lengths = merged.num_samples.to_numpy()
+        self._pack, self._offset = merged.pack.to_numpy(), merged.offset.to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def __getitem__(self, clip: int) -> NDArray[np.int16]:
+        start = self._offset[clip]
+        return self._samples[self._pack[clip]][start : start + self.lengths[clip]]
+
+    def rows(self, clip_ids: Sequence[str], in_first_pack: Sequence[bool]) -> NDArray[np.int64]:
+        """Return the position of each clip.
+
+        Args:
+            clip_ids: names of the clips.
+            in_first_pack: whether the clip belongs to the first pack (the data set) or to a later one (the pool);
+                names are unique only within each.
+
+        Raises:
+            KeyError: a clip was not packed.
+        """
+        keys = zip(self._pack == 0, self.clip_ids, strict=True)
+        position = {(bool(first), clip_id): row for row, (first, clip_id) in enumerate(keys)}
+        return np.array(
+            [position[bool(key[0]), key[1]] for key in zip(in_first_pack, clip_ids, strict=True)], dtype=int
+        )

@@ -1,0 +1,1 @@
+"""The paper, one section per file; tensors and arrays only."""

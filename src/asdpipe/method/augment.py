@@ -1,0 +1,84 @@
+"""What training does to waveforms: tiling (paper §5.1), mixup (§3.2) and background-noise positives (eq. 8)."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+
+def tile(clip: NDArray[np.int16], num_samples: int, offset: int = 0) -> NDArray[np.int16]:
+    """Return ``num_samples`` of the clip from ``offset`` on, the clip repeated as often as needed.
+
+    Raises:
+        ValueError: the clip is empty.
+    """
+    if len(clip) == 0:
+        message = "an empty clip cannot be tiled"
+        raise ValueError(message)
+    if offset + num_samples <= len(clip):
+        return clip[offset : offset + num_samples]
+    repeats = -(-(offset + num_samples) // len(clip))
+    return np.tile(clip, repeats)[offset : offset + num_samples]
+
+
+def random_offset(length: int, num_samples: int, generator: np.random.Generator) -> int:
+    """Draw where training starts in a clip: anywhere in a repeated clip, anywhere that fits in a longer one."""
+    return int(generator.integers(length - num_samples + 1 if length > num_samples else length))
+
+
+def mixup(
+    x: Tensor,
+    label: Tensor,
+    *,
+    probability: float,
+    partner: Literal["reversed", "random"],
+    generator: Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mix each clip, with the given probability, with a partner: lambda x + (1 - lambda) x', lambda ~ U(0, 1).
+
+    Args:
+        x: waveforms (batch, samples); label: (batch, classes), mixed alike.
+        partner: the batch in reversed order, or a random permutation.
+        generator: CPU generator; draws do not depend on the device of ``x``.
+    """
+    size = len(x)
+    weight = torch.rand(size, generator=generator)
+    weight[torch.rand(size, generator=generator) >= probability] = 1.0
+    order = torch.arange(size - 1, -1, -1) if partner == "reversed" else torch.randperm(size, generator=generator)
+    weight, order = weight.to(x.device)[:, None], order.to(x.device)
+    return weight * x + (1 - weight) * x[order], weight * label + (1 - weight) * label[order]
+
+
+def noise_partners(
+    machine: Tensor, noise_from: Literal["other_machine", "same_machine"], generator: Generator | None = None
+) -> Tensor:
+    """Draw for every clip another clip of the batch as its background noise, uniformly among those allowed.
+
+    Args:
+        machine: machine type of every clip, int (batch,) on the CPU.
+        noise_from: clips of another machine type (paper), or other clips of the same one.
+
+    Returns:
+        Index of the partner, int64 (batch,); -1 where the batch has no allowed clip.
+    """
+    same = machine[:, None] == machine[None, :]
+    allowed = ~same if noise_from == "other_machine" else same & ~torch.eye(len(machine), dtype=torch.bool)
+    weights = allowed.float()
+    partner = torch.full((len(machine),), -1)
+    some = weights.any(dim=1)
+    if some.any():
+        partner[some] = torch.multinomial(weights[some], 1, generator=generator).squeeze(1)
+    return partner
+
+
+def add_noise(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """Add noise scaled to a signal-to-noise ratio: x + 10^(-snr/20) |x|/|noise| noise (eq. 8).
+
+    Args:
+        x, noise: waveforms (batch, samples).
+        snr_db: (batch,). A silent noise adds nothing.
+    """
+    ratio = x.norm(dim=1) / noise.norm(dim=1).clamp(min=1e-12)
+    return x + (10 ** (-snr_db / 20) * ratio)[:, None] * noise

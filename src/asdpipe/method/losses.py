@@ -1,0 +1,108 @@
+"""The losses: sub-cluster AdaCos and subspace loss (paper §3.2, eq. 1), triplet loss (§4.2.1, eq. 10-11)."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SubclusterAdaCos(nn.Module):
+    """Sub-cluster AdaCos loss (SCAC) for soft labels (paper §3.2, after its reference [62]).
+
+    Every class has ``subclusters`` centres; p_c sums the softmax over the centres of class c, and the loss is
+    -sum_c y_c log p_c, averaged over the batch. The centres are columns of ``weight`` (dim, classes * subclusters),
+    those of class c at c * subclusters onwards; they start Xavier-uniform.
+
+    Args:
+        dim: size D of the embeddings.
+        num_classes: C.
+        subclusters: S.
+        trainable: learn the centres, or leave them where they start.
+        adaptive: update the scale in every training step as AdaCos does, instead of sqrt(2) * ln(C * S - 1).
+    """
+
+    scale: Tensor
+    weight: Tensor
+
+    def __init__(self, dim: int, num_classes: int, subclusters: int, *, trainable: bool, adaptive: bool) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.adaptive = adaptive
+        centres = num_classes * subclusters
+        weight = nn.init.xavier_uniform_(torch.empty(dim, centres))
+        if trainable:
+            self.weight = nn.Parameter(weight)
+        else:
+            self.register_buffer("weight", weight)
+        self.register_buffer("scale", torch.tensor(math.sqrt(2) * math.log(max(centres - 1, 2))))
+
+    def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
+        """Return the loss, a float32 scalar, of embeddings (batch, dim) and soft labels (batch, classes)."""
+        # float32 and log-sum-exp: no -inf and no NaN when the caller works in half precision.
+        cosine = F.normalize(embedding.float(), dim=1) @ F.normalize(self.weight.float(), dim=0)
+        if self.adaptive and self.training:
+            self._update_scale(cosine.detach(), label)
+        logits = self.scale * cosine
+        by_class = logits.unflatten(1, (self.num_classes, -1)).logsumexp(dim=2)
+        log_p = by_class - logits.logsumexp(dim=1, keepdim=True)
+        return -(label * log_p).sum(dim=1).mean()
+
+    def _update_scale(self, cosine: Tensor, label: Tensor) -> None:
+        """Set s = ln(mean over clips of sum over all centres of exp(s cos)) / cos(min(pi/4, median angle)).
+
+        The angle of a clip is that to the nearest centre of its class, weighted by its soft label.
+        """
+        nearest = cosine.unflatten(1, (self.num_classes, -1)).amax(dim=2).clamp(-1, 1).acos()
+        median = (label * nearest).sum(dim=1).median()
+        energy = (self.scale * cosine).logsumexp(dim=1)
+        log_mean = energy.logsumexp(dim=0) - math.log(len(energy))
+        self.scale.copy_(log_mean / median.clamp(max=math.pi / 4).cos())
+
+
+class SubspaceLoss(nn.Module):
+    """SCAC with fixed centres on z_cat plus SCAC with learned centres on every branch (eq. 1).
+
+    Args:
+        branches, width: the network's output is (batch, branches, width).
+        num_classes, subclusters, adaptive: see SubclusterAdaCos.
+    """
+
+    def __init__(self, branches: int, width: int, num_classes: int, subclusters: int, *, adaptive: bool) -> None:
+        super().__init__()
+        self.concatenated = SubclusterAdaCos(
+            branches * width, num_classes, subclusters, trainable=False, adaptive=adaptive
+        )
+        self.subspaces = nn.ModuleList(
+            SubclusterAdaCos(width, num_classes, subclusters, trainable=True, adaptive=adaptive)
+            for _ in range(branches)
+        )
+
+    def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of embeddings (batch, branches, width) and soft labels (batch, classes)."""
+        loss: Tensor = self.concatenated(embedding.flatten(1), label)
+        for branch, scac in enumerate(self.subspaces):
+            loss = loss + scac(embedding[:, branch], label)
+        return loss
+
+
+def triplet_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    tau: float,
+    gamma: float,
+    margin: Literal["gamma_plus_one", "gamma"] = "gamma_plus_one",
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Return max(0, gamma + 1 - s(a, p) + s(a, n)) with s = cosine / tau (eq. 10-11), over embeddings (batch, dim).
+
+    An empty batch gives 0. ``margin="gamma"`` leaves out the 1, which is what the released code amounts to.
+    """
+    offset = gamma + 1 if margin == "gamma_plus_one" else gamma
+    similar = F.cosine_similarity(anchor.float(), positive.float(), dim=1)
+    different = F.cosine_similarity(anchor.float(), negative.float(), dim=1)
+    hinge = F.relu(offset - (similar - different) / tau)
+    return hinge.sum() if reduction == "sum" else hinge.sum() / max(len(hinge), 1)

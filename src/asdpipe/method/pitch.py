@@ -1,0 +1,89 @@
+"""Pitch shift of the triplet's negatives (paper eq. 9): phase vocoder, then a resample by a small rational ratio.
+
+torchaudio's own pitch_shift resamples between two rates that are coprime for most semitones and builds filter banks of
+gigabytes; a ratio such as 70/99 (+6 semitones, 0.09 cents off) needs 70 short filters.
+"""
+
+import functools
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchaudio.functional import phase_vocoder
+
+WINDOW = 512
+HOP = 128
+MAX_CENTS_OFF = 0.25
+# Zero crossings on each side of the windowed sinc, and the share of the band it keeps.
+LOWPASS_WIDTH = 6
+ROLLOFF = 0.99
+
+
+@functools.cache
+def shift_ratio(semitones: int) -> Fraction:
+    """Return the simplest ratio old rate / new rate = 2^(-semitones/12) within 0.25 cents."""
+    exact = 2.0 ** (-semitones / 12)
+    denominator = 1
+    while True:
+        ratio = Fraction(round(exact * denominator), denominator)
+        if ratio > 0 and abs(cents(float(ratio) / exact)) <= MAX_CENTS_OFF:
+            return ratio
+        denominator += 1
+
+
+def cents(ratio: float) -> float:
+    """Return a frequency ratio in cents."""
+    return 1200 * math.log2(ratio)
+
+
+def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
+    """Shift the pitch of every clip by its own number of semitones and keep its length.
+
+    Args:
+        x: waveforms (batch, samples), float32.
+        semitones: whole numbers, int (batch,) on the CPU.
+    """
+    window = torch.hann_window(WINDOW, device=x.device)
+    spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True)
+    shifted = torch.empty_like(x)
+    for value in semitones.unique().tolist():
+        rows = (semitones == value).nonzero().squeeze(1).to(x.device)
+        shifted[rows] = _shift(spectrum[rows], value, window, x.shape[1])
+    return shifted
+
+
+def _shift(spectrum: Tensor, semitones: int, window: Tensor, num_samples: int) -> Tensor:
+    ratio = shift_ratio(semitones)
+    stretched = stretch(spectrum, float(ratio))
+    length = round(num_samples / ratio)
+    resampled = resample(torch.istft(stretched, WINDOW, HOP, window=window, length=length), ratio)
+    return F.pad(resampled, (0, max(0, num_samples - resampled.shape[1])))[:, :num_samples]
+
+
+def stretch(spectrum: Tensor, rate: float) -> Tensor:
+    """Return a complex STFT (batch, bins, frames) played ``rate`` times as fast at the same pitch."""
+    advance = torch.linspace(0, math.pi * HOP, spectrum.shape[1], device=spectrum.device)[:, None]
+    return phase_vocoder(spectrum, rate, advance)
+
+
+def resample(x: Tensor, ratio: Fraction) -> Tensor:
+    """Resample waveforms (batch, samples) to ``ratio`` times as many samples with a windowed sinc."""
+    new, old = ratio.numerator, ratio.denominator
+    kernels, width = _kernels(new, old, x.device, x.dtype)
+    padded = F.pad(x, (width, width + old))
+    phases = F.conv1d(padded.unsqueeze(1), kernels, stride=old)
+    return phases.transpose(1, 2).flatten(1)[:, : math.ceil(x.shape[1] * ratio)]
+
+
+@functools.lru_cache(maxsize=64)
+def _kernels(new: int, old: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """Return one filter per output phase, (new, 1, taps), and the samples it reaches back."""
+    cutoff = min(new, old) * ROLLOFF
+    width = math.ceil(LOWPASS_WIDTH * old / cutoff)
+    samples = torch.arange(-width, width + old, dtype=torch.float64) / old
+    phases = torch.arange(new, dtype=torch.float64)[:, None] / new
+    t = ((samples - phases) * cutoff).clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
+    window = torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2
+    return (torch.sinc(t) * window * cutoff / old).unsqueeze(1).to(device, dtype), width

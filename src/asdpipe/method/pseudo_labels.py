@@ -1,0 +1,48 @@
+"""Pseudo-labels for training clips: k-means per machine type and domain (paper §4.2.2, eq. 13)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asdpipe.method.inference import cluster, normalize
+
+
+class PseudoLabels(NamedTuple):
+    """Clusters of training clips."""
+
+    cluster: NDArray[np.int32]
+    """(clips,): index of the nearest centroid of the clip's own machine type and domain."""
+    reduced: list[tuple[str, str, int, int]]
+    """(machine, domain, clusters used, clusters asked for) where there were fewer distinct clips than clusters."""
+
+
+def pseudo_labels(
+    embedding: NDArray[np.floating],
+    machine: Sequence[str],
+    domain: Sequence[str],
+    *,
+    k_source: int,
+    k_target: int,
+    seed: int,
+) -> PseudoLabels:
+    """Cluster the L2-normalised embeddings of every machine type and domain (eq. 13).
+
+    Args:
+        embedding: (clips, dim), original training clips only.
+        machine: machine type of each clip; domain: "source" or "target".
+        k_source, k_target: clusters per machine type, or as many as there are distinct clips where those are fewer.
+        seed: of k-means.
+    """
+    unit = normalize(embedding)
+    machines, domains = np.asarray(machine), np.asarray(domain)
+    labels = np.zeros(len(unit), dtype=np.int32)
+    reduced = []
+    for name, part in sorted(set(zip(machine, domain, strict=True))):
+        rows = (machines == name) & (domains == part)
+        k = k_source if part == "source" else k_target
+        centroids, labels[rows] = cluster(unit[rows], k, seed)
+        if len(centroids) < k:
+            reduced.append((name, part, len(centroids), k))
+    return PseudoLabels(labels, reduced)

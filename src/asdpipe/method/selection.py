@@ -1,0 +1,64 @@
+"""Selection of the pseudo-anomalous set from external clips (paper §4.1.1, eq. 7)."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.integer]
+
+
+class Selection(NamedTuple):
+    """The selected external clips, machine type by machine type, most similar first."""
+
+    row: NDArray[np.int64]
+    """(selected,): row of the candidate that was selected."""
+    rank: NDArray[np.int64]
+    """(selected,): 1 for the most similar clip of its machine type."""
+    n_out: dict[int, int]
+    """Candidates of each machine type once every clip has one machine type (N_out); none: left out."""
+
+
+def select(
+    clip: Ints,
+    machine: Ints,
+    score: NDArray[np.floating],
+    n_max: int,
+    assign: Literal["most_similar", "rarest"] = "most_similar",
+) -> Selection:
+    """Give every candidate clip one machine type and keep the N_ex = min(N_out, N_max) lowest scores of each (eq. 7).
+
+    Args:
+        clip, machine, score: (candidates,): one row per clip and machine type whose threshold the clip passes.
+        n_max: cap per machine type.
+        assign: which machine type keeps a clip that several accept: the one with the lowest score (paper), or the
+            one with the fewest candidates (released code). Ties go to the lower score, then the lower machine index.
+
+    Equal scores are ranked by clip index, so the result does not depend on the order of the rows.
+    """
+    keys = [machine, score]
+    if assign == "rarest":
+        candidates = np.bincount(machine, minlength=1) if len(machine) else np.zeros(1, dtype=int)
+        keys.append(candidates[machine])
+    by_clip = np.lexsort([*keys, clip])
+    first = np.concatenate([[True], np.diff(clip[by_clip]) != 0]) if len(clip) else np.zeros(0, dtype=bool)
+    rows = by_clip[first]
+    rows = rows[np.lexsort([clip[rows], score[rows], machine[rows]])]
+    machines, start, counts = np.unique(machine[rows], return_index=True, return_counts=True)
+    rank = np.arange(len(rows)) - np.repeat(start, counts) + 1
+    kept = rank <= n_max
+    n_out = dict(zip(machines.tolist(), counts.tolist(), strict=True))
+    return Selection(rows[kept], rank[kept], n_out)
+
+
+def select_random(num_clips: int, num_machines: int, n_max: int, seed: int) -> tuple[NDArray[np.int64], Ints]:
+    """Draw N_max external clips per machine type at random, no clip twice (the control of Table 4).
+
+    Where the pool is too small for all, every machine type gets an equal share.
+
+    Returns:
+        Clip indices and their machine indices, both (selected,), machine type by machine type.
+    """
+    each = min(n_max, num_clips // max(num_machines, 1))
+    drawn = np.random.default_rng(seed).permutation(num_clips)[: each * num_machines]
+    return drawn, np.repeat(np.arange(num_machines), each)

@@ -1,0 +1,133 @@
+"""Step 3, train: assemble the classes of the stage, then train a network on them from scratch."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from typer import Option
+
+from asdpipe.artifacts import read_table, write_csv, write_table
+from asdpipe.config import Method
+from asdpipe.data.waveforms import Waveforms
+from asdpipe.errors import UserError
+from asdpipe.method.classes import class_indices, external_class, original_class
+from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings
+from asdpipe.training import loop
+from asdpipe.training.batches import TrainingSet
+from asdpipe.training.checkpoint import save_model
+from asdpipe.training.device import pick_device
+
+PoolFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Packed shards of the pool, in order.")]
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    settings: Settings,
+    num_samples: Number,
+    stage: Number,
+    seed: Number,
+    clips: InFile,
+    index: InFile,
+    samples: InFile,
+    labels: OutFile,
+    weights: OutFile,
+    description: OutFile,
+    history: OutFile,
+    pseudo_labels: MaybeFile = None,
+    selected: MaybeFile = None,
+    pool_index: PoolFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
+    pool_samples: PoolFiles = [],  # noqa: B006
+    device: Device = "auto",
+) -> None:
+    """Train one stage.
+
+    Args:
+        settings: uses labels, network, loss, triplet, training.
+        num_samples: length of the network's input.
+        pseudo_labels, selected: from the previous stage; none in stage 1.
+        pool_index, pool_samples: all shards of the pool, needed with ``selected``.
+    """
+    method = Method.model_validate_json(settings)
+    waveforms = Waveforms([(index, samples), *zip(pool_index, pool_samples, strict=True)])
+    table = assemble_labels(
+        training_clips(clips, waveforms),
+        None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
+        None if selected is None else read_table("selected", selected),
+        method,
+    )
+    classes = class_indices(table.origin, table.class_name)[1]
+    counts = table.origin.value_counts()
+    logger.info("stage %d: %s clips in %d classes", stage, counts.to_dict(), len(classes))
+    data = TrainingSet(
+        waveforms,
+        waveforms.rows(table.clip_id.tolist(), (table.origin == "original").tolist()),
+        table.class_index.to_numpy(),
+        table.machine.astype("category").cat.codes.to_numpy(dtype=np.int32),
+        (table.domain == "target").to_numpy(),
+    )
+    network, losses = loop.train(data, len(classes), method, num_samples, (seed, stage), pick_device(device))
+    write_table("labels", table, labels)
+    write_csv(losses, history)
+    save_model(
+        network,
+        weights,
+        description,
+        method.network,
+        num_samples,
+        stage=stage,
+        seed=seed,
+        classes=[f"{origin}:{name}" for origin, name in classes],
+        training=method.model_dump(mode="json", include={"labels", "loss", "triplet", "training"}),
+    )
+
+
+def training_clips(clips: Path, waveforms: Waveforms) -> pd.DataFrame:
+    """Return the manifest's training clips that were packed."""
+    table = read_table("clips", clips)
+    return table[(table.split == "train") & table.clip_id.isin(waveforms.clip_ids)].reset_index(drop=True)
+
+
+def assemble_labels(
+    clips: pd.DataFrame, pseudo_labels: pd.DataFrame | None, selected: pd.DataFrame | None, method: Method
+) -> pd.DataFrame:
+    """Return the table of labels of a stage.
+
+    Args:
+        clips: manifest of the training clips; pseudo_labels, selected: tables of the previous stage, or None.
+
+    Raises:
+        UserError: classes by attribute are asked for, and a training clip has none.
+    """
+    if method.labels == "attribute" and clips.attributes.isna().any():
+        machines = ", ".join(sorted(set(clips.machine[clips.attributes.isna()])))
+        message = (
+            f"labels: attribute needs attributes for every training clip; {machines} lacks some; use labels: machine"
+        )
+        raise UserError(message)
+    cluster: dict[str, int] = {}
+    if pseudo_labels is not None:
+        cluster = dict(zip(pseudo_labels.clip_id, pseudo_labels.cluster, strict=True))
+    several_sections = clips.groupby("machine").section.nunique() > 1
+    names = [
+        original_class(
+            clip.machine,
+            clip.section if several_sections[clip.machine] else None,
+            clip.attributes,
+            clip.domain,
+            cluster.get(clip.clip_id),
+            method.labels,
+        )
+        for clip in clips.itertuples()
+    ]
+    table = clips[["clip_id", "machine", "domain"]].assign(origin="original", class_name=names)
+    if selected is not None and len(selected):
+        external = selected[["clip_id", "machine"]].assign(
+            domain="source",
+            origin="external",
+            class_name=[external_class(*each) for each in zip(selected.machine, selected.mid, strict=True)],
+        )
+        table = pd.concat([table, external], ignore_index=True)
+    return table.assign(class_index=class_indices(table.origin, table.class_name)[0])

@@ -1,0 +1,1 @@
+"""Batches, training loop, checkpoints and the embedding pass."""

@@ -1,0 +1,140 @@
+"""The training of one stage with L_mlt = L_trp + L_ss (paper eq. 12), from scratch."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asdpipe.config import Method, Network, Triplet
+from asdpipe.errors import UserError
+from asdpipe.method.augment import add_noise, mixup, noise_partners
+from asdpipe.method.losses import SubspaceLoss, triplet_loss
+from asdpipe.method.network import MultiResolutionNetwork
+from asdpipe.method.pitch import pitch_shift
+from asdpipe.progress import Progress
+from asdpipe.training.batches import TrainingSet, epoch_batches, num_batches
+
+logger = logging.getLogger(__name__)
+
+
+def build_network(settings: Network, num_samples: int) -> MultiResolutionNetwork:
+    """Return an untrained network for signals of ``num_samples``."""
+    return MultiResolutionNetwork(
+        num_samples, settings.width, settings.windows, settings.f_min, settings.dft_kernels, settings.dft_strides
+    )
+
+
+def train(
+    clips: TrainingSet, num_classes: int, method: Method, num_samples: int, seed: Sequence[int], device: torch.device
+) -> tuple[MultiResolutionNetwork, pd.DataFrame]:
+    """Train a network from scratch.
+
+    Args:
+        num_classes: classes of the training set.
+        method: uses its sections network, loss, triplet and training.
+        seed: entropy of every random draw, e.g. (seed, stage).
+
+    Returns:
+        The network on the CPU, and per epoch: epoch, loss, subspace_loss, triplet_loss, learning_rate.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    order_seed, draw_seed, weight_seed = (int(each) for each in np.random.SeedSequence(seed).generate_state(3))
+    generator, draws = np.random.default_rng(order_seed), torch.Generator().manual_seed(draw_seed)
+    torch.manual_seed(weight_seed)
+    network = build_network(method.network, num_samples).to(device)
+    subspace = SubspaceLoss(
+        len(network.branches),
+        method.network.width,
+        num_classes,
+        method.loss.subclusters,
+        adaptive=method.loss.scale == "adaptive",
+    ).to(device)
+    settings = method.training
+    parameters = [each for each in (*network.parameters(), *subspace.parameters()) if each.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    batches = num_batches(int((~clips.is_target).sum()), settings.source_per_batch)
+    progress = Progress("training", settings.epochs * batches, "batch")
+    history: list[dict[str, Any]] = []
+    network.train()
+    for epoch in range(1, settings.epochs + 1):
+        sums = torch.zeros(2, device=device)
+        for batch in epoch_batches(clips, num_samples, settings.source_per_batch, settings.target_per_batch, generator):
+            x = batch.x.to(device, non_blocking=True)
+            label = F.one_hot(batch.class_index, num_classes).float().to(device, non_blocking=True)
+            mixed = mixup(
+                x,
+                label,
+                probability=method.loss.mixup_probability,
+                partner=method.loss.mixup_partner,
+                generator=draws,
+            )
+            subspace_term = subspace(network(mixed[0]), mixed[1])
+            triplet_term = triplet_step(network, x, batch.machine_index, method.triplet, draws)
+            optimizer.zero_grad(set_to_none=True)
+            (subspace_term + triplet_term).backward()
+            optimizer.step()
+            sums += torch.stack([subspace_term.detach(), triplet_term.detach()])
+            progress.advance(1)
+        subspace_mean, triplet_mean = (sums / batches).tolist()
+        if not math.isfinite(subspace_mean + triplet_mean):
+            message = (
+                f"training diverged in epoch {epoch}: subspace loss {subspace_mean}, triplet loss {triplet_mean}; "
+                f"try a smaller training.learning_rate than {settings.learning_rate:g}"
+            )
+            raise UserError(message)
+        history.append(
+            {
+                "epoch": epoch,
+                "loss": subspace_mean + triplet_mean,
+                "subspace_loss": subspace_mean,
+                "triplet_loss": triplet_mean,
+                "learning_rate": settings.learning_rate,
+            }
+        )
+        logger.info("epoch %d/%d: L_ss %.3f, L_trp %.3f", epoch, settings.epochs, subspace_mean, triplet_mean)
+    progress.close()
+    return network.cpu().eval(), pd.DataFrame(history)
+
+
+def triplet_step(
+    network: torch.nn.Module, x: Tensor, machine: Tensor, settings: Triplet, draws: torch.Generator
+) -> Tensor:
+    """Return L_trp of a batch: plain clips, clips with noise, pitch-shifted clips, each in a forward pass of its own.
+
+    Args:
+        x: waveforms (batch, samples); machine: int64 (batch,) on the CPU.
+
+    Clips without an allowed noise partner are left out; with fewer than two clips left the loss is 0.
+    """
+    partner = noise_partners(machine, settings.noise_from, draws)
+    kept = (partner >= 0).nonzero().squeeze(1)
+    if not settings.enabled or len(kept) < 2:
+        return x.new_zeros(())
+    low, high = settings.snr_db
+    snr_db = low + (high - low) * torch.rand(len(kept), generator=draws)
+    shifts = draw_semitones(len(kept), settings, draws)
+    kept_rows, noise_rows = kept.to(x.device), partner[kept].to(x.device)
+    anchor = x[kept_rows]
+    positive = add_noise(anchor, x[noise_rows], snr_db.to(x.device))
+    negative = pitch_shift(anchor, shifts)
+    embedded = [network(view).flatten(1) for view in (anchor, positive, negative)]
+    return triplet_loss(
+        *embedded, tau=settings.tau, gamma=settings.gamma, margin=settings.margin, reduction=settings.reduction
+    )
+
+
+def draw_semitones(count: int, settings: Triplet, draws: torch.Generator) -> Tensor:
+    """Draw beta for every clip, int64 (count,): uniform over both signs and the range of |beta|."""
+    low, high = settings.semitones
+    size = count if settings.shift_per == "clip" else 1
+    magnitude = torch.randint(low, high + 1, (size,), generator=draws)
+    sign = 2 * torch.randint(0, 2, (size,), generator=draws) - 1
+    return (sign * magnitude).expand(count)

@@ -1,0 +1,55 @@
+"""AUC per machine type, section and split; then over seeds."""
+
+
+rule evaluate:
+    input:
+        clips="results/data/{dataset}/clips.parquet",
+        scores=f"{STAGE}/scores.parquet",
+    output:
+        auc=f"{STAGE}/auc.csv",
+    log:
+        f"{STAGE}/logs/evaluate.log",
+    benchmark:
+        f"{STAGE}/benchmarks/evaluate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=10,
+    message:
+        "Evaluating {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}"
+    shell:
+        "python -m asdpipe --log {log} evaluate --dataset {wildcards.dataset} --method {wildcards.method} "
+        "--stage {wildcards.stage} --seed {wildcards.seed} --clips {input.clips} --scores {input.scores} "
+        "--auc {output.auc}"
+
+
+rule summarize:
+    input:
+        aucs=expand(
+            "results/{dataset}/{method}/seed{seed}/stage{{stage}}/auc.csv",
+            dataset=CONFIG.dataset,
+            method=CONFIG.method,
+            seed=CONFIG.seeds,
+        ),
+        yardstick=yardstick_auc,
+        earlier=lambda w: [f"results/stage{stage}/auc.csv" for stage in range(1, int(w.stage))],
+    output:
+        auc="results/stage{stage}/auc.csv",
+    log:
+        "results/stage{stage}/logs/summarize.log",
+    benchmark:
+        "results/stage{stage}/benchmarks/summarize.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=10,
+    params:
+        files=lambda w, input: options(aucs=input.aucs, others=[*input.yardstick, *input.earlier]),
+    message:
+        "Mean and variance over the seeds, stage {wildcards.stage}"
+    shell:
+        "python -m asdpipe --log {log} summarize {params.files} --auc {output.auc}"

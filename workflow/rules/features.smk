@@ -1,0 +1,53 @@
+"""Decode every clip once: 16 kHz mono int16, memory-mapped."""
+
+
+rule features:
+    input:
+        clips="results/data/{dataset}/clips.parquet",
+    output:
+        samples="results/data/{dataset}/waveforms.int16",
+        index="results/data/{dataset}/waveforms.parquet",
+        skipped="results/data/{dataset}/skipped.csv",
+    log:
+        "results/data/{dataset}/logs/features.log",
+    benchmark:
+        "results/data/{dataset}/benchmarks/features.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=120,
+    params:
+        settings=dataset_settings("channel", "min_seconds", "on_bad_clip"),
+    message:
+        "Decoding the clips of {wildcards.dataset}"
+    shell:
+        "python -m asdpipe --log {log} features --settings {params.settings:q} --clips {input.clips} "
+        "--samples {output.samples} --index {output.index} --skipped {output.skipped}"
+
+
+rule features_pool:
+    input:
+        clips="results/external/{pool}/clips.parquet",
+    output:
+        samples="results/external/{pool}/{shard}/waveforms.int16",
+        index="results/external/{pool}/{shard}/waveforms.parquet",
+        skipped="results/external/{pool}/{shard}/skipped.csv",
+    log:
+        "results/external/{pool}/logs/features_{shard}.log",
+    benchmark:
+        "results/external/{pool}/benchmarks/features_{shard}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        settings=pool_settings("channel", "min_seconds", "on_bad_clip"),
+    message:
+        "Decoding shard {wildcards.shard} of the external pool {wildcards.pool}"
+    shell:
+        "python -m asdpipe --log {log} features-pool --settings {params.settings:q} --shard {wildcards.shard} "
+        "--clips {input.clips} --samples {output.samples} --index {output.index} --skipped {output.skipped}"

@@ -1,0 +1,97 @@
+"""Which clips there are: data sets and external pools, generated (demo) or found on disk."""
+
+
+rule demo_dataset:
+    output:
+        directory("results/data/{dataset}/recordings"),
+    log:
+        "results/data/{dataset}/logs/demo_dataset.log",
+    benchmark:
+        "results/data/{dataset}/benchmarks/demo_dataset.tsv"
+    wildcard_constraints:
+        dataset=demo_names(CONFIG.datasets),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        settings=dataset_settings("format", "clip_seconds", "demo"),
+    message:
+        "Generating the recordings of {wildcards.dataset}"
+    shell:
+        "python -m asdpipe --log {log} demo-dataset --settings {params.settings:q} --folder {output}"
+
+
+rule demo_pool:
+    output:
+        directory("results/external/{pool}/recordings"),
+    log:
+        "results/external/{pool}/logs/demo_pool.log",
+    benchmark:
+        "results/external/{pool}/benchmarks/demo_pool.tsv"
+    wildcard_constraints:
+        pool=demo_names(CONFIG.pools),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        settings=pool_settings("format", "clip_seconds", "demo"),
+    message:
+        "Generating the external pool {wildcards.pool}"
+    shell:
+        "python -m asdpipe --log {log} demo-pool --settings {params.settings:q} --folder {output}"
+
+
+rule manifest:
+    input:
+        folders=dataset_folders,
+    output:
+        clips="results/data/{dataset}/clips.parquet",
+    log:
+        "results/data/{dataset}/logs/manifest.log",
+    benchmark:
+        "results/data/{dataset}/benchmarks/manifest.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        root=dataset_root,
+        settings=dataset_settings("format", "machines"),
+    message:
+        "Listing the clips of {wildcards.dataset}"
+    shell:
+        "python -m asdpipe --log {log} manifest --name {wildcards.dataset} --root {params.root:q} "
+        "--settings {params.settings:q} --clips {output.clips}"
+
+
+rule manifest_pool:
+    input:
+        folders=pool_folders,
+    output:
+        clips="results/external/{pool}/clips.parquet",
+    log:
+        "results/external/{pool}/logs/manifest_pool.log",
+    benchmark:
+        "results/external/{pool}/benchmarks/manifest_pool.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        root=pool_root,
+        settings=pool_settings("format", "shards"),
+    message:
+        "Listing the clips of the external pool {wildcards.pool}"
+    shell:
+        "python -m asdpipe --log {log} manifest-pool --name {wildcards.pool} --root {params.root:q} "
+        "--settings {params.settings:q} --clips {output.clips}"
