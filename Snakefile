@@ -27,4 +27,4 @@ ruleorder: share_stage1 > train > embed > score > score_external > evaluate
 rule all:
     default_target: True
     input:
-        expand("results/stage{stage}/auc.csv", stage=range(1, CONFIG.stages + 1)),
+        expand("results/stage{stage}/auc.csv", stage=range(1, LAST_STAGE + 1)),

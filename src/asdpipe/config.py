@@ -145,6 +145,11 @@ class Method(Section):
     external: External = External()
     pseudo_labels: PseudoLabels = PseudoLabels()
 
+    @property
+    def iterates(self) -> bool:
+        """Whether stages after the first differ from it."""
+        return self.kind == "iterative" and (self.pseudo_labels.enabled or self.external.enabled)
+
 
 KNOWN_METHODS: dict[str, Any] = {
     "raw_logmel": {"kind": "raw_logmel"},

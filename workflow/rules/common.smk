@@ -14,6 +14,12 @@ from asdpipe.errors import UserError
 
 try:
     CONFIG = load_config(config, workflow.configfiles)
+    # Missing folders are found now, not when the first job starts.
+    DATASET = CONFIG.resolve_dataset(CONFIG.dataset)
+    if DATASET.root:
+        dcase.machine_folders(Path(DATASET.root), DATASET.machines)
+    if DATASET.pool and CONFIG.resolve_pool(DATASET.pool).root:
+        audioset.clip_folders(Path(CONFIG.resolve_pool(DATASET.pool).root))
 except UserError as error:
     raise WorkflowError(f"The configuration is not valid.\n{error}")
 
@@ -35,6 +41,7 @@ SHARED_FILES = [
     "thresholds.parquet",
     r"external/\d+.parquet",
 ]
+LAST_STAGE = CONFIG.stages if CONFIG.resolve_method(CONFIG.method).iterates else 1
 SHARING = sorted(name for name, method in CONFIG.methods.items() if method.start_from)
 
 

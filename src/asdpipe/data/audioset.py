@@ -99,4 +99,5 @@ def clip_folders(root: Path) -> list[str]:
     for folder in (root, audios, metadata):
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such folder; a pool has audios/ and metadata/ (AudioSet's form)")
-    return [str(folder) for folder in (audios, *sorted(each for each in audios.rglob("*") if each.is_dir()), metadata)]
+    # One level down is enough to see a new part of AudioSet, and does not list millions of files.
+    return [str(folder) for folder in (audios, *sorted(each for each in audios.iterdir() if each.is_dir()), metadata)]

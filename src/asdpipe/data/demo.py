@@ -127,9 +127,8 @@ def gearmesh(state: Attributes, fault: Fault, n: int, rng: Rng) -> Wave:
     x *= (1 + 0.2 * np.cos(2 * np.pi * pinion)) * (1 + depth * np.cos(2 * np.pi * wheel))
     x += db(-46) * hump_noise(n, 900, 0.8, rng)  # oil
     x += fault.amplitude("tooth", -44, -22) * ring(pulses(n, passes(pinion)), [1900], 2.5)
-    return x + fault.amplitude("dry", -60, -40) * (0.5 + 0.5 * np.cos(2 * np.pi * wheel)) * hump_noise(
-        n, 4000, 0.5, rng
-    )
+    gate = 0.5 + 0.5 * np.cos(2 * np.pi * wheel)
+    return x + fault.amplitude("dry", -60, -40) * gate * hump_noise(n, 4000, 0.5, rng)
 
 
 VALVE_PATTERNS = {  # cycle in s, opening times, closing times
@@ -227,9 +226,8 @@ def compressor(state: Attributes, fault: Fault, n: int, rng: Rng) -> Wave:
     x += db(-43 + 0.5 * pressure) * discharge * hump_noise(n, 2800, 0.6, rng)
     x += harmonics(turns(100, n, rng), -52 - 6 * np.arange(3.0), rng)
     x += fault.amplitude("leak", -62, -42) * hump_noise(n, 4000, 0.5, rng)
-    x += fault.amplitude("knock", -44, -22) * ring(
-        pulses(n, strokes, rng.uniform(0.6, 1, len(strokes))), [1200, 2100], 3
-    )
+    knocks = pulses(n, strokes, rng.uniform(0.6, 1, len(strokes)))
+    x += fault.amplitude("knock", -44, -22) * ring(knocks, [1200, 2100], 3)
     x += fault.amplitude("belt", -66, -46) * (np.sqrt(2) * np.sin(2 * np.pi * turns(2400 * (1 + slip), n, rng)))
     return far_away(x) if state["mic"] == "2" else x
 

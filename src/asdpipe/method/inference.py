@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
 Floats = NDArray[np.floating]
@@ -92,3 +93,21 @@ def decision_threshold(training_scores: Floats, quantile: float) -> float:
         return float(np.max(distance) - 1)
     shape, _, scale = stats.gamma.fit(positive, floc=0)
     return float(stats.gamma.ppf(quantile, shape, scale=scale) - 1)
+
+
+def nearest_neighbour(
+    query: NDArray[np.floating], train: NDArray[np.floating], is_query: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the city-block distance to the nearest training clip and its row, both (queries,).
+
+    Every dimension is scaled by its mean and standard deviation over the training clips.
+
+    Args:
+        query: (queries, dim); train: (clips, dim).
+        is_query: (queries, clips), True where the training clip is the query itself and does not count.
+    """
+    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-9
+    distance = cdist((query - mean) / deviation, (train - mean) / deviation, "cityblock")
+    distance[is_query] = np.inf
+    nearest = distance.argmin(axis=1)
+    return distance[np.arange(len(nearest)), nearest], nearest

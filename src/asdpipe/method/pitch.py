@@ -1,17 +1,18 @@
 """Pitch shift of the triplet's negatives (paper eq. 9): phase vocoder, then a resample by a small rational ratio.
 
 torchaudio's own pitch_shift resamples between two rates that are coprime for most semitones and builds filter banks of
-gigabytes; a ratio such as 70/99 (+6 semitones, 0.09 cents off) needs 70 short filters.
+gigabytes; a ratio such as 70/99 (+6 semitones, 0.09 cents off) needs 70 short filters. The phase vocoder is that of
+torchaudio, its magnitudes and phase steps computed once for all shifts of a batch (a test compares the two).
 """
 
 import functools
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchaudio.functional import phase_vocoder
 
 WINDOW = 512
 HOP = 128
@@ -38,6 +39,20 @@ def cents(ratio: float) -> float:
     return 1200 * math.log2(ratio)
 
 
+class Polar(NamedTuple):
+    """A complex STFT taken apart for the phase vocoder; all (batch, bins, frames)."""
+
+    magnitude: Tensor
+    first_phase: Tensor
+    """Phase of the first frame, (batch, bins, 1)."""
+    step: Tensor
+    """Phase from each frame to the next, as the frequency of the bin and the wrapped deviation from it."""
+
+    def rows(self, index: Tensor) -> "Polar":
+        """Return some clips of the batch."""
+        return Polar(self.magnitude[index], self.first_phase[index], self.step[index])
+
+
 def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
     """Shift the pitch of every clip by its own number of semitones and keep its length.
 
@@ -46,26 +61,41 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
         semitones: whole numbers, int (batch,) on the CPU.
     """
     window = torch.hann_window(WINDOW, device=x.device)
-    spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True)
+    polar = analyse(x, window)
     shifted = torch.empty_like(x)
     for value in semitones.unique().tolist():
         rows = (semitones == value).nonzero().squeeze(1).to(x.device)
-        shifted[rows] = _shift(spectrum[rows], value, window, x.shape[1])
+        ratio = shift_ratio(value)
+        stretched = stretch(polar.rows(rows), float(ratio))
+        slow = torch.istft(stretched, WINDOW, HOP, window=window, length=round(x.shape[1] / ratio))
+        shifted[rows] = fit(resample(slow, ratio), x.shape[1])
     return shifted
 
 
-def _shift(spectrum: Tensor, semitones: int, window: Tensor, num_samples: int) -> Tensor:
-    ratio = shift_ratio(semitones)
-    stretched = stretch(spectrum, float(ratio))
-    length = round(num_samples / ratio)
-    resampled = resample(torch.istft(stretched, WINDOW, HOP, window=window, length=length), ratio)
-    return F.pad(resampled, (0, max(0, num_samples - resampled.shape[1])))[:, :num_samples]
+def analyse(x: Tensor, window: Tensor) -> Polar:
+    """Return magnitudes and phase steps of the STFT of waveforms (batch, samples)."""
+    spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True)
+    advance = torch.linspace(0, math.pi * HOP, spectrum.shape[1], device=x.device)[:, None]
+    phase = spectrum.angle()
+    # After the last frame comes silence, as torchaudio pads it.
+    step = torch.cat([phase[..., 1:], torch.zeros_like(phase[..., :1])], dim=-1) - phase - advance
+    step = step - 2 * math.pi * torch.round(step / (2 * math.pi)) + advance
+    return Polar(spectrum.abs(), phase[..., :1], step)
 
 
-def stretch(spectrum: Tensor, rate: float) -> Tensor:
-    """Return a complex STFT (batch, bins, frames) played ``rate`` times as fast at the same pitch."""
-    advance = torch.linspace(0, math.pi * HOP, spectrum.shape[1], device=spectrum.device)[:, None]
-    return phase_vocoder(spectrum, rate, advance)
+def stretch(polar: Polar, rate: float) -> Tensor:
+    """Return the complex STFT of the clips played ``rate`` times as fast at the same pitch (phase vocoder)."""
+    times = torch.arange(0, polar.step.shape[-1], rate, device=polar.step.device)
+    frame, fraction = times.long(), times % 1.0
+    following = F.pad(polar.magnitude, (0, 1)).index_select(-1, frame + 1)
+    magnitude = torch.lerp(polar.magnitude.index_select(-1, frame), following, fraction)
+    phase = torch.cat([polar.first_phase, polar.step.index_select(-1, frame[:-1])], dim=-1).cumsum(dim=-1)
+    return torch.polar(magnitude, phase)
+
+
+def fit(x: Tensor, num_samples: int) -> Tensor:
+    """Return waveforms (batch, samples) cut or zero-padded to ``num_samples``."""
+    return F.pad(x, (0, max(0, num_samples - x.shape[1])))[:, :num_samples]
 
 
 def resample(x: Tensor, ratio: Fraction) -> Tensor:

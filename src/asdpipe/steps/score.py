@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from asdpipe.artifacts import read_table, write_table
 from asdpipe.config import Method
 from asdpipe.data.waveforms import Waveforms
-from asdpipe.method.inference import anomaly_scores, decision_threshold, representatives, selection_threshold
-from asdpipe.method.logmel import nearest_neighbour
+from asdpipe.method.inference import (
+    anomaly_scores,
+    decision_threshold,
+    nearest_neighbour,
+    representatives,
+    selection_threshold,
+)
 from asdpipe.steps.options import Device, InFile, Number, OutFile, Settings
 
 logger = logging.getLogger(__name__)
@@ -92,6 +97,7 @@ def score_external(
     device: Device = "auto",
 ) -> None:
     """Score one shard of the pool against every machine type; keep what passes its threshold (§4.1.1)."""
+    # PyTorch is only loaded by the steps that need it.
     from asdpipe.training.checkpoint import load_model
     from asdpipe.training.device import pick_device
     from asdpipe.training.embedding import embed

@@ -1,0 +1,90 @@
+"""What several test modules share: small recordings, and the real snakemake in a folder of its own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+# Small in every respect, but with every part of the method.
+TINY = {
+    "dataset": "tiny",
+    "seeds": [0],
+    "device": "cpu",
+    "datasets": {
+        "tiny": {
+            "format": "demo",
+            "clip_seconds": 1,
+            "pool": "tiny",
+            "demo": {"source_clips": 5, "target_clips": 2, "test_clips": 2},
+        }
+    },
+    "pools": {"tiny": {"format": "demo", "clip_seconds": 1, "shards": 2, "demo": {"clips_per_class": 2}}},
+    "network": {"width": 8, "windows": [512, 256], "dft_kernels": [32, 16, 8], "dft_strides": [16, 8, 4]},
+    "training": {"epochs": 1, "source_per_batch": 16, "target_per_batch": 4},
+    "inference": {"k_source": 3},
+    "external": {"n_max": 3},
+    "pseudo_labels": {"k_source": 2, "k_target": 1},
+}
+
+
+def run_snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the project's workflow in ``folder``, all output in stdout; a given config is written there and used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    if config is not None:
+        file = folder / "config.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        command += ["--configfile", str(file)]
+    return subprocess.run(
+        [*command, "--cores", "2", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def run_asdpipe(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m asdpipe`` with arguments."""
+    command = [sys.executable, "-m", "asdpipe", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def write_clip() -> Callable[..., Path]:
+    """Return a function that writes a clip of noise, 16 kHz mono unless told otherwise."""
+
+    def write(path: Path, seconds: float = 1.0, rate: int = 16_000, channels: int = 1, seed: int = 0) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (round(seconds * rate), channels)
+        soundfile.write(path, 0.1 * np.random.default_rng(seed).standard_normal(shape), rate, subtype="PCM_16")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_dcase(write_clip: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function that writes a small DCASE tree of noise clips."""
+
+    def write(root: Path, machines: tuple[str, ...] = ("fan", "pump"), source: int = 3, target: int = 2) -> Path:
+        seed = 0
+        for machine in machines:
+            for domain, count in (("source", source), ("target", target)):
+                names = [f"train/section_00_{domain}_train_normal_{number:04d}_spd_1" for number in range(count)]
+                for label in ("normal", "anomaly"):
+                    names += [f"test/section_00_{domain}_test_{label}_{number:04d}_spd_1" for number in range(2)]
+                for name in names:
+                    seed += 1
+                    write_clip(root / machine / f"{name}.wav", seed=seed)
+        return root
+
+    return write

@@ -1,0 +1,136 @@
+"""Reading and packing: what real files do wrong, and that nothing changes what is right."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asdpipe.artifacts import write_table
+from asdpipe.data.waveforms import BadClip, Waveforms, pack, promised_wav_frames, read_clip, to_float, to_int16
+from asdpipe.errors import UserError
+
+RATE = 16_000
+T = np.arange(RATE) / RATE
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_16_bit_recordings_survive_packing_bit_for_bit(tmp_path, suffix):
+    samples = np.random.default_rng(0).integers(-32768, 32768, RATE, dtype=np.int16)
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, samples, RATE, subtype="PCM_16")
+    packed = to_int16(read_clip(path))
+    assert np.array_equal(packed, samples)
+    assert np.array_equal(to_float(packed), samples / 32768)
+
+
+def test_stereo_is_mixed_or_one_channel_is_taken(tmp_path):
+    left, right = 0.5 * np.sin(2 * np.pi * 440 * T), 0.25 * np.cos(2 * np.pi * 990 * T)
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+    assert np.allclose(read_clip(path), (left + right) / 2, atol=1e-6)
+    assert np.allclose(read_clip(path, channel=1), right, atol=1e-6)
+    with pytest.raises(BadClip, match=r"has 2 channel\(s\), but channel 2"):
+        read_clip(path, channel=2)
+
+
+def test_44100_hz_becomes_16000_hz_with_the_same_tone(tmp_path):
+    time = np.arange(2 * 44_100) / 44_100
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 1000 * time), 44_100, subtype="FLOAT")
+    samples = read_clip(path)
+    assert abs(len(samples) - 2 * RATE) <= 1
+    middle = np.arange(len(samples))[2000:-2000]
+    assert np.allclose(samples[2000:-2000], 0.5 * np.sin(2 * np.pi * 1000 * middle / RATE), atol=1e-3)
+
+
+def test_two_minutes_are_read_whole(tmp_path, write_clip):
+    assert len(read_clip(write_clip(tmp_path / "long.wav", seconds=120))) == 120 * RATE
+
+
+def broken(tmp_path: Path, kind: str) -> Path:
+    path = tmp_path / f"{kind}.wav"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("not audio at all\n" * 100)
+    elif kind == "truncated":
+        soundfile.write(path, noise, RATE, subtype="PCM_16")
+        path.write_bytes(path.read_bytes()[:9000])
+    elif kind == "truncated_flac":
+        path = tmp_path / "truncated.flac"
+        soundfile.write(path, noise, RATE, subtype="PCM_16")
+        path.write_bytes(path.read_bytes()[:9000])
+    elif kind == "header_only":
+        soundfile.write(path, noise[:0], RATE, subtype="PCM_16")
+    elif kind == "nan":
+        noise[77] = np.nan
+        soundfile.write(path, noise, RATE, subtype="FLOAT")
+    elif kind == "silent":
+        soundfile.write(path, 0 * noise, RATE, subtype="PCM_16")
+    elif kind == "one_sample":
+        soundfile.write(path, noise[:1], RATE, subtype="PCM_16")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("empty", "the file is empty"),
+        ("text", "not audio"),
+        ("truncated", "truncated: its header promises 16000 frames"),
+        ("truncated_flac", "truncated|damaged"),
+        ("header_only", "too few"),
+        ("nan", "not finite"),
+        ("silent", "every sample is zero"),
+        ("one_sample", "1 samples are too few"),
+        ("missing", "cannot be opened"),
+    ],
+)
+def test_bad_clips_say_why(tmp_path, kind, reason):
+    with pytest.raises(BadClip, match=reason):
+        read_clip(broken(tmp_path, kind), min_seconds=0.1)
+
+
+def test_promised_frames_skips_other_chunks(tmp_path):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.zeros((100, 2)), RATE, subtype="PCM_16")
+    head, data = path.read_bytes().split(b"data")
+    path.write_bytes(head + b"LIST" + (3).to_bytes(4, "little") + b"abc\0" + b"data" + data)
+    assert promised_wav_frames(path) == 100
+    assert promised_wav_frames(broken(tmp_path, "text")) == 0
+
+
+def test_packs_are_read_at_random(tmp_path):
+    rng = np.random.default_rng(1)
+    clips = {name: rng.integers(-99, 99, length, dtype=np.int16) for name, length in (("a", 5), ("b", 9), ("c", 2))}
+
+    def read(path: Path) -> np.ndarray:
+        if path.name == "x":
+            raise BadClip("because")
+        return to_float(clips[path.name])
+
+    buffer = io.BytesIO()
+    counted = []
+    packed, bad = pack([(name, Path(name)) for name in ("a", "x", "b", "c")], read, buffer, counted.append)
+    assert bad.to_dict("records") == [{"path": "x", "reason": "because"}]
+    assert sum(counted) == 4
+    (tmp_path / "samples").write_bytes(buffer.getvalue())
+    write_table("waveforms", packed, tmp_path / "index.parquet")
+    both = [(tmp_path / "index.parquet", tmp_path / "samples")] * 2
+    waveforms = Waveforms(both)
+    assert waveforms.clip_ids.tolist() == ["a", "b", "c"] * 2
+    for row in rng.permutation(6):
+        assert np.array_equal(waveforms[row], clips[waveforms.clip_ids[row]])
+    # Equal names in the data set and in the pool are different clips.
+    assert waveforms.rows(["b", "b"], [True, False]).tolist() == [1, 4]
+
+
+def test_an_index_that_does_not_fit_its_samples_is_refused(tmp_path):
+    packed, _ = pack([("a", Path("a"))], lambda _: np.ones(4, dtype=np.float32), io.BytesIO(), lambda _: None)
+    write_table("waveforms", packed, tmp_path / "index.parquet")
+    (tmp_path / "samples").write_bytes(b"\0" * 7)
+    with pytest.raises(UserError, match="has 7 bytes"):
+        Waveforms([(tmp_path / "index.parquet", tmp_path / "samples")])

@@ -1,0 +1,73 @@
+"""The house: cli over steps over training over method and data, config and artifacts on the ground; no circles."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "src/asdpipe"
+# Higher floors may import lower ones. method and data share a floor and do not know each other.
+FLOORS = {"__main__": 5, "cli": 4, "steps": 3, "training": 2, "method": 1, "data": 1}
+GROUND = {"config", "artifacts", "errors", "progress"}
+RULES = ["manifest", "features", "train", "embed", "score", "select", "pseudo_label", "evaluate"]
+
+
+def imports(file: Path) -> set[str]:
+    """Return the modules of the package that a file imports, also within functions."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asdpipe"):
+            base = str(node.module)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                is_module = (PACKAGE.parent / Path(*inner.split("."))).with_suffix(".py").is_file()
+                found.add(inner if is_module else base)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("asdpipe")}
+    return found
+
+
+MODULES = {
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts): imports(file)
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if file.name != "__init__.py"
+}
+
+
+def part(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downwards(module):
+    for imported in MODULES[module]:
+        if part(module) in GROUND:
+            assert part(imported) in GROUND, f"{module} on the ground imports {imported}"
+        elif part(imported) not in GROUND and part(imported) != part(module):
+            assert FLOORS[part(imported)] < FLOORS[part(module)], f"{module} imports {imported}"
+
+
+def test_there_are_no_circles():
+    graphlib.TopologicalSorter(MODULES).prepare()
+
+
+def test_the_method_knows_no_files_and_no_config():
+    for module, imported in MODULES.items():
+        if part(module) == "method":
+            assert all(part(each) == "method" for each in imported), module
+
+
+def test_every_rule_has_a_file_and_a_step_of_its_name():
+    steps = {file.stem for file in (PACKAGE / "steps").glob("*.py")} - {"__init__", "options"}
+    rules = {file.stem for file in (ROOT / "workflow/rules").glob("*.smk")} - {"common"}
+    assert steps == rules == set(RULES)
+    included = [line for line in (ROOT / "Snakefile").read_text().splitlines() if line.startswith("include")]
+    assert [line.rpartition("/")[2].removesuffix('.smk"') for line in included[1:]] == RULES
+
+
+def test_files_hold_one_idea_each():
+    for file in PACKAGE.rglob("*.py"):
+        assert len(file.read_text().splitlines()) <= 450, file

@@ -1,0 +1,134 @@
+"""The configuration: defaults are the paper's, wrong keys are named with their file and the nearest known key."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asdpipe.config import canonical_json, load_config, read_config
+from asdpipe.errors import UserError
+from tests.conftest import ROOT, TINY, run_snakemake
+
+
+def test_defaults_are_the_papers_values():
+    method = read_config([ROOT / "config/full.yaml"], {"data_root": "x"}).resolve_method("ba_trp_ps_ex")
+    assert (method.network.width, method.network.windows, method.network.f_min) == (128, (4096, 128), 200)
+    assert (method.network.dft_kernels, method.network.dft_strides) == ((256, 64, 16), (64, 32, 4))
+    assert (method.training.epochs, method.training.source_per_batch, method.training.target_per_batch) == (50, 80, 20)
+    assert (method.training.learning_rate, method.training.weight_decay) == (1e-3, 0.01)
+    assert (method.loss.subclusters, method.loss.scale, method.loss.mixup_probability) == (16, "fixed", 0.5)
+    assert (method.triplet.tau, method.triplet.gamma, method.triplet.snr_db) == (0.2, 0.5, (-5, 20))
+    assert (method.triplet.semitones, method.triplet.margin) == ((6, 12), "gamma_plus_one")
+    assert (method.triplet.noise_from, method.triplet.reduction) == ("other_machine", "mean")
+    assert (method.inference.k_source, method.external.n_max, method.external.assign) == (16, 1000, "most_similar")
+    assert (method.pseudo_labels.k_source, method.pseudo_labels.k_target) == (16, 4)
+
+
+def test_full_size_is_18_seconds_and_five_seeds():
+    config = read_config([ROOT / "config/full.yaml"], {"data_root": "x"})
+    assert config.resolve_dataset(config.dataset).num_samples == 18 * 16_000
+    assert len(config.seeds) == 5
+    assert config.stages == 5
+
+
+@pytest.mark.parametrize("name", ["config", "real-mini", "full"])
+def test_shipped_files_are_valid(name):
+    read_config([ROOT / f"config/{name}.yaml"], {"data_root": "somewhere"})
+
+
+def test_a_method_overrides_only_what_it_names():
+    config = load_config(
+        TINY | {"methods": {"mine": {"training": {"epochs": 7}}, "ba_trp_ps_ex": {"labels": "attribute"}}}
+    )
+    mine = config.resolve_method("mine").training
+    assert (mine.epochs, mine.source_per_batch) == (7, TINY["training"]["source_per_batch"])
+    assert config.resolve_method("ba_trp_ps_ex").start_from == "ba_trp"
+
+
+def test_canonical_json_does_not_depend_on_order():
+    assert canonical_json({"a": 1, "b": {"c": 2, "d": 3}}) == canonical_json({"b": {"d": 3, "c": 2}, "a": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trainning": {}}, ["unknown key 'trainning'", "did you mean 'training'"]),
+        ({"training": {"epoch": 3}}, ["unknown key 'training.epoch'", "did you mean 'training.epochs'"]),
+        ({"datasets": {"tiny": {"format": "demo", "clip_second": 2}}}, ["datasets.tiny.clip_seconds"]),
+        ({"methods": {"mine": {"triplet": {"gama": 1}}}}, ["methods.mine.triplet.gamma"]),
+        ({"external": {"n_max": -1}}, ["external.n_max = -1", "greater than or equal to 0"]),
+        ({"training": {"learning_rate": "fast"}}, ["training.learning_rate = 'fast'"]),
+        ({"device": "tpu"}, ["device = 'tpu'", "cpu"]),
+        ({"dataset": "other"}, ["there is no data set 'other'", "tiny"]),
+        ({"method": "ba_trp_ps_xe"}, ["there is no method 'ba_trp_ps_xe'", "ba_trp_ps_ex"]),
+        ({"methods": {"mine": {"start_from": "nobody"}}}, ["methods.mine.start_from", "nobody"]),
+        ({"methods": {"mine": {"start_from": "ba_trp_ps_ex"}}}, ["no stage 1 of its own"]),
+        ({"network": {"width": 12}}, ["network.width = 12", "multiple of 8"]),
+        ({"network": {"windows": [511]}}, ["network.windows", "even"]),
+        (
+            {"network": {"dft_kernels": [256, 64, 16], "dft_strides": [64, 32, 4]}},
+            ["too short for the DFT branch", "network.dft_kernels"],
+        ),
+        ({"triplet": {"snr_db": [20, -5]}}, ["triplet", "[lowest, highest]"]),
+        ({"seeds": []}, ["seeds"]),
+    ],
+)
+def test_wrong_values_are_named_with_file_reason_and_way_out(tmp_path, change, words):
+    file = tmp_path / "mine.yaml"
+    base = {**TINY, "network": {**TINY["network"], **change.get("network", {})}}
+    file.write_text(yaml.safe_dump({**base, **{key: value for key, value in change.items() if key != "network"}}))
+    with pytest.raises(UserError) as error:
+        read_config([file])
+    for word in words:
+        assert word in str(error.value)
+    if "=" in words[0] or "unknown" in words[0]:
+        assert str(file) in str(error.value)
+
+
+def test_the_dft_branch_needs_4_4_seconds_with_the_papers_kernels():
+    full = {"dataset": "d", "datasets": {"d": {"format": "demo", "clip_seconds": 4.4}}}
+    load_config(full)
+    full["datasets"]["d"]["clip_seconds"] = 4.3
+    with pytest.raises(UserError, match=r"clip_seconds = 4.3 s is too short"):
+        load_config(full)
+
+
+def test_missing_data_root_says_what_to_add():
+    with pytest.raises(UserError, match=r"--config data_root=FOLDER"):
+        read_config([ROOT / "config/real-mini.yaml"])
+
+
+def test_files_that_are_no_config(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_config([tmp_path / "none.yaml"])
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(UserError, match="not valid YAML"):
+        read_config([broken])
+
+
+def test_snakemake_shows_the_message_without_traceback(tmp_path):
+    done = run_snakemake(tmp_path, "-n", config=TINY | {"trainings": {"epochs": 3}})
+    assert done.returncode != 0
+    assert "unknown key 'trainings'; did you mean 'training'?" in done.stdout
+    assert str(tmp_path / "config.yaml") in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_generated_documents_are_up_to_date():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/write_docs.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_schema_describes_every_key():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    models = [schema, *schema["$defs"].values()]
+    fields = [(name, field) for model in models for name, field in model.get("properties", {}).items()]
+    assert len(fields) > 50
+    missing = [name for name, field in fields if "description" not in field and "$ref" not in field]
+    assert not missing
+    assert Path(ROOT / "config/README.md").read_text().count("| `") > 50

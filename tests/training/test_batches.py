@@ -1,0 +1,125 @@
+"""The batches of an epoch, recognised by their samples."""
+
+import numpy as np
+import pytest
+import torch
+
+from asdpipe.training.batches import TrainingSet, epoch_batches, num_batches
+
+
+def training_set(source: int, target: int, lengths=(40,), seed: int = 0) -> TrainingSet:
+    """Clip number n holds the samples 1000 n, 1000 n + 1, ...; its row in the waveforms is another one."""
+    count = source + target
+    rng = np.random.default_rng(seed)
+    row = rng.permutation(count)
+    samples = [None] * count
+    for clip in range(count):
+        length = lengths[clip % len(lengths)]
+        samples[row[clip]] = (300 * clip + np.arange(length)).astype(np.int16)
+    is_target = np.zeros(count, dtype=bool)
+    is_target[rng.permutation(count)[:target]] = True
+    return TrainingSet(
+        waveforms=samples,
+        row=row,
+        class_index=np.arange(count, dtype=np.int32) * 2,
+        machine_index=np.arange(count, dtype=np.int32) % 3,
+        is_target=is_target,
+    )
+
+
+def epoch(clips: TrainingSet, source_per_batch=8, target_per_batch=2, num_samples=16, seed=0):
+    return list(epoch_batches(clips, num_samples, source_per_batch, target_per_batch, np.random.default_rng(seed)))
+
+
+def members(batch) -> list[int]:
+    return [int(value) // 2 for value in batch.class_index]
+
+
+@pytest.mark.parametrize(
+    ("source", "per_batch", "batches"), [(990, 80, 13), (80, 80, 1), (81, 80, 2), (1, 80, 1), (0, 80, 1), (160, 80, 2)]
+)
+def test_number_of_batches_is_the_source_clips_over_the_batch_size_rounded_up(source, per_batch, batches):
+    assert num_batches(source, per_batch) == batches
+
+
+@pytest.mark.parametrize(("source", "per_batch"), [(21, 8), (16, 8), (3, 8), (17, 8), (9, 1)])
+def test_every_source_clip_comes_exactly_once_per_epoch_in_nearly_equal_batches(source, per_batch):
+    clips = training_set(source, 4)
+    batches = epoch(clips, per_batch, 2)
+    assert len(batches) == num_batches(source, per_batch)
+    seen, sizes = [], []
+    for batch in batches:
+        own = [clip for clip in members(batch) if not clips.is_target[clip]]
+        seen += own
+        sizes.append(len(own))
+        assert len(batch.x) == len(own) + 2
+    assert sorted(seen) == np.flatnonzero(~clips.is_target).tolist()
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= per_batch
+
+
+def test_target_clips_are_drawn_with_replacement_and_evenly():
+    clips = training_set(300, 3)
+    drawn = [[clip for clip in members(batch) if clips.is_target[clip]] for batch in epoch(clips, 2, 4)]
+    assert all(len(each) == 4 for each in drawn)  # more than the three target clips there are
+    counts = np.array([sum(each.count(clip) for each in drawn) for clip in np.flatnonzero(clips.is_target)])
+    # 600 draws, 200 expected of each, standard deviation 11.5.
+    assert counts.sum() == 600
+    assert np.abs(counts - 200).max() < 50
+
+
+def test_without_target_clips_a_batch_has_source_clips_only():
+    batches = epoch(training_set(20, 0), 8, 2)
+    assert sorted(len(batch.x) for batch in batches) == [6, 7, 7]
+
+
+def test_without_source_clips_one_batch_has_target_clips_only():
+    (batch,) = epoch(training_set(0, 3), 8, 5)
+    assert len(batch.x) == 5
+
+
+def test_target_clips_can_be_left_out():
+    clips = training_set(20, 5)
+    assert not any(clips.is_target[clip] for batch in epoch(clips, 8, 0) for clip in members(batch))
+
+
+def test_audio_class_and_machine_belong_to_the_same_clip():
+    clips = training_set(30, 6, lengths=(40, 16, 7))
+    starts = set()
+    for batch in epoch(clips):
+        assert batch.x.dtype == torch.float32
+        assert batch.class_index.dtype == batch.machine_index.dtype == torch.int64
+        assert batch.x.shape[1] == 16
+        for x, clip, machine in zip(batch.x.numpy(), members(batch), batch.machine_index.tolist(), strict=True):
+            assert machine == clip % 3
+            samples = np.rint(x * 32768).astype(int) - 300 * clip
+            length = (40, 16, 7)[clip % 3]
+            # A clip of 40 is cut where 16 samples fit; shorter ones repeat from anywhere in them.
+            assert 0 <= samples[0] < (25 if length == 40 else length)
+            assert samples.tolist() == [(samples[0] + i) % length for i in range(16)]
+            starts.add(int(samples[0]))
+    assert len(starts) > 5
+
+
+def test_samples_are_scaled_from_int16_to_one():
+    clips = TrainingSet(
+        [np.array([-32768, 16384, 0, 32767], dtype=np.int16)],
+        np.zeros(1, dtype=np.int64),
+        np.zeros(1, dtype=np.int32),
+        np.zeros(1, dtype=np.int32),
+        np.zeros(1, dtype=bool),
+    )
+    (batch,) = epoch(clips, num_samples=4)
+    assert sorted(batch.x[0].tolist()) == [-1, 0, 0.5, 32767 / 32768]
+
+
+def test_batches_are_determined_by_the_seed_and_differ_between_epochs():
+    clips = training_set(40, 5)
+    first, again, other = (epoch(clips, seed=seed) for seed in (1, 1, 2))
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.class_index, b.class_index)
+    assert [members(batch) for batch in first] != [members(batch) for batch in other]
+    generator = np.random.default_rng(1)
+    epochs = [[members(batch) for batch in epoch_batches(clips, 16, 8, 2, generator)] for _ in range(2)]
+    assert epochs[0] != epochs[1]

@@ -1,0 +1,230 @@
+"""The whole DAG, run by the real snakemake on small generated data."""
+
+import copy
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from asdpipe.artifacts import SCHEMAS
+from tests.conftest import TINY, run_snakemake
+
+# The chain repeats itself after stage 2; make demo runs all five.
+LAST = 3
+STAGES = range(1, LAST + 1)
+TARGET = f"results/stage{LAST}/auc.csv"
+FOLDER = Path("results/tiny/ba_trp_ps_ex/seed0")
+TABLES = {
+    "labels": "labels.parquet",
+    "embeddings": "embeddings.parquet",
+    "representatives": "representatives.parquet",
+    "scores": "scores.parquet",
+    "thresholds": "thresholds.parquet",
+}
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the stages once."""
+    folder = tmp_path_factory.mktemp("run")
+    done = run_snakemake(folder, TARGET, config=TINY)
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder
+
+
+def planned(folder: Path, *arguments: str, config: dict) -> Counter[str]:
+    """Return how many jobs of each rule snakemake -n plans."""
+    plan = run_snakemake(folder, "-n", *arguments, config=config)
+    assert plan.returncode == 0, plan.stdout
+    text = plan.stdout
+    if "Nothing to be done" in text:
+        return Counter()
+    table = text.split("Job stats:")[1].split("total")[0]
+    return Counter({name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, flags=re.M)})
+
+
+def changed(**sections: dict) -> dict:
+    config = copy.deepcopy(TINY)
+    for name, values in sections.items():
+        config[name] = {**config[name], **values}
+    return config
+
+
+def test_every_artifact_is_there_with_its_documented_columns(run: Path) -> None:
+    for stage in STAGES:
+        folder = run / FOLDER / f"stage{stage}"
+        tables = TABLES | (
+            {"selected": "selected.parquet", "pseudo_labels": "pseudo_labels.parquet"} if stage < LAST else {}
+        )
+        for table, file in tables.items():
+            assert pq.read_schema(folder / file).names == SCHEMAS[table].names
+        if stage < LAST:
+            for shard in range(2):
+                assert pq.read_schema(folder / f"external/{shard}.parquet").names == SCHEMAS["external_scores"].names
+        for file in ("model.safetensors", "model.json", "training.csv", "auc.csv"):
+            assert (folder / file).stat().st_size > 0
+    assert pq.read_schema(run / "results/data/tiny/clips.parquet").names == SCHEMAS["clips"].names
+
+
+def test_the_result_keeps_its_contract(run: Path) -> None:
+    for stage in STAGES:
+        frame = pd.read_csv(run / f"results/stage{stage}/auc.csv", dtype={"section": str})
+        metrics = ["auc", "auc_source", "auc_target", "pauc", "official"]
+        head = ["dataset", "method", "stage", "split", "machine", "section", "seeds"]
+        assert list(frame.columns) == [*head, *metrics, *(f"{metric}_var" for metric in metrics)]
+        assert set(frame.split) == {"dev", "eval"}
+        for _, part in frame.groupby("split"):
+            machines = part[~part.machine.isin(["mean", "hmean"])]
+            assert part.machine.tolist()[-2:] == ["mean", "hmean"]
+            assert set(machines.section) == {"00"}
+            assert machines[metrics].to_numpy().min() >= 0
+            assert machines[metrics].to_numpy().max() <= 100
+            by_row = part.set_index("machine")
+            assert by_row.auc["mean"] == pytest.approx(machines.auc.mean(), abs=1e-3)
+            assert by_row.auc["hmean"] == pytest.approx(len(machines) / (1 / machines.auc).sum(), abs=1e-2)
+            # The official score is the harmonic mean of all AUCs and pAUCs.
+            values = np.maximum(machines[["auc_source", "auc_target", "pauc"]].to_numpy().ravel(), 1e-12)
+            assert by_row.official["hmean"] == pytest.approx(len(values) / (1 / values).sum(), abs=1e-2)
+        assert (frame.seeds == 1).all()
+        assert frame.auc_var.isna().all()
+
+
+def test_a_second_run_does_nothing(run: Path) -> None:
+    again = run_snakemake(run, TARGET, config=TINY)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout
+
+
+def test_swapped_keys_and_reordered_machines_change_nothing(run: Path) -> None:
+    swapped = {key: TINY[key] for key in reversed(TINY)}
+    swapped["training"] = dict(reversed(TINY["training"].items()))
+    assert not planned(run, TARGET, config=swapped)
+
+
+def test_stage_1_is_trained_once_and_linked(run: Path) -> None:
+    for file in ("model.safetensors", "embeddings.parquet", "scores.parquet"):
+        shared = run / FOLDER / "stage1" / file
+        assert shared.is_symlink()
+        assert shared.resolve() == (run / "results/tiny/ba_trp/seed0/stage1" / file).resolve()
+    more = TINY | {"methods": {"ba_trp_ps": {"start_from": "ba_trp", "external": {"enabled": False}}}}
+    plan = planned(run, "results/tiny/ba_trp_ps/seed0/stage2/auc.csv", config=more)
+    # Only stage 2 is trained: stage 1 and its embeddings are those of ba_trp.
+    assert plan["train"] == 1
+    assert plan["embed"] == 1
+    assert plan["score_external"] == 0
+
+
+def test_a_change_runs_again_only_what_depends_on_it(run: Path) -> None:
+    n_max = planned(run, TARGET, config=changed(external={"n_max": 2}))
+    assert (n_max["select"], n_max["pseudo_label"], n_max["train"], n_max["score_external"]) == (2, 1, 2, 2)
+    clusters = planned(run, TARGET, config=changed(pseudo_labels={"k_source": 1}))
+    assert (clusters["pseudo_label"], clusters["select"], clusters["train"], clusters["embed"]) == (2, 1, 2, 2)
+    k_source = planned(run, TARGET, config=changed(inference={"k_source": 2}))
+    assert (k_source["score"], k_source["train"], k_source["embed"], k_source["features"]) == (4, 2, 2, 0)
+    assert k_source["score_external"] == 4
+    epochs = planned(run, TARGET, config=changed(training={"epochs": 2}))
+    assert (epochs["train"], epochs["features"], epochs["manifest"]) == (3, 0, 0)
+    seed = planned(run, "results/stage2/auc.csv", config=TINY | {"seeds": [0, 1]})
+    assert (seed["train"], seed["features"], seed["demo_dataset"]) == (2, 0, 0)
+
+
+def test_labels_of_a_stage_follow_from_the_stage_before(run: Path) -> None:
+    clips = pd.read_parquet(run / "results/data/tiny/clips.parquet")
+    train = clips[clips.split == "train"].set_index("clip_id")
+    first = pd.read_parquet(run / FOLDER / "stage1/labels.parquet")
+    assert (first.class_name == first.machine).all()
+    assert set(first.clip_id) == set(train.index)
+    for stage in STAGES[1:]:
+        labels = pd.read_parquet(run / FOLDER / f"stage{stage}/labels.parquet")
+        before = run / FOLDER / f"stage{stage - 1}"
+        pseudo = pd.read_parquet(before / "pseudo_labels.parquet").set_index("clip_id")
+        original = labels[labels.origin == "original"]
+        expected = [f"{clip.machine}_{clip.domain}_{pseudo.cluster[clip.clip_id]}" for clip in original.itertuples()]
+        assert original.class_name.tolist() == expected
+        selected = pd.read_parquet(before / "selected.parquet")
+        external = labels[labels.origin == "external"]
+        assert external.clip_id.tolist() == selected.clip_id.tolist()
+        assert external.class_name.tolist() == (selected.machine + "_" + selected.mid).tolist()
+        assert (external.domain == "source").all()
+        assert not set(external.class_index) & set(original.class_index)
+
+
+def test_selection_obeys_thresholds_and_cap(run: Path) -> None:
+    taken = 0
+    for stage in STAGES[:-1]:
+        folder = run / FOLDER / f"stage{stage}"
+        selected = pd.read_parquet(folder / "selected.parquet")
+        limit = pd.read_parquet(folder / "thresholds.parquet").set_index("machine").threshold
+        assert (selected.score.to_numpy() <= limit[selected.machine].to_numpy()).all()
+        assert (selected.machine.value_counts() <= TINY["external"]["n_max"]).all()
+        assert selected.clip_id.is_unique
+        taken += len(selected)
+    assert taken > 0, "no stage selected a clip: this test shows nothing"
+
+
+def test_thresholds_are_the_largest_training_scores(run: Path) -> None:
+    clips = pd.read_parquet(run / "results/data/tiny/clips.parquet")
+    for stage in STAGES:
+        folder = run / FOLDER / f"stage{stage}"
+        scores = clips.merge(pd.read_parquet(folder / "scores.parquet"), on="clip_id")
+        largest = scores[scores.split == "train"].groupby("machine").score.max()
+        limit = pd.read_parquet(folder / "thresholds.parquet").set_index("machine").threshold
+        pd.testing.assert_series_equal(limit.sort_index(), largest, check_names=False)
+
+
+def test_scores_are_cosines_to_the_representatives(run: Path) -> None:
+    clips = pd.read_parquet(run / "results/data/tiny/clips.parquet").set_index("clip_id")
+    folder = run / FOLDER / "stage3"
+    embeddings = pd.read_parquet(folder / "embeddings.parquet").set_index("clip_id").embedding
+    representatives = pd.read_parquet(folder / "representatives.parquet")
+    scores = pd.read_parquet(folder / "scores.parquet").set_index("clip_id").score
+    for machine, part in representatives.groupby("machine"):
+        assert (part.domain == "target").sum() == TINY["datasets"]["tiny"]["demo"]["target_clips"]
+        assert (part.domain == "source").sum() == TINY["inference"]["k_source"]
+        for clip_id in clips.index[clips.machine == machine]:
+            z = embeddings[clip_id]
+            cosines = [z @ c / np.linalg.norm(z) / np.linalg.norm(c) for c in part.vector]
+            assert scores[clip_id] == pytest.approx(-max(cosines), abs=1e-5)
+
+
+def test_same_seed_same_bytes_and_another_seed_differs(run: Path, tmp_path: Path) -> None:
+    targets = ["results/stage2/auc.csv", "results/tiny/ba_trp/seed1/stage1/auc.csv"]
+    done = run_snakemake(tmp_path, *targets, config=TINY)
+    assert done.returncode == 0, done.stdout[-3000:]
+    compared = 0
+    for file in sorted((tmp_path / "results").rglob("*")):
+        if file.suffix in (".parquet", ".csv", ".safetensors", ".json", ".int16", ".wav") and "seed1" not in file.parts:
+            assert file.read_bytes() == (run / file.relative_to(tmp_path)).read_bytes(), file
+            compared += 1
+    assert compared >= 40
+    one, other = (tmp_path / f"results/tiny/ba_trp/seed{seed}/stage1" for seed in (0, 1))
+    for file in ("model.safetensors", "embeddings.parquet", "scores.parquet", "training.csv"):
+        assert (one / file).read_bytes() != (other / file).read_bytes()
+    assert (one / "labels.parquet").read_bytes() == (other / "labels.parquet").read_bytes()
+
+
+def test_logs_show_rate_and_progress(run: Path) -> None:
+    log = (run / FOLDER / "stage2/logs/train.log").read_text()
+    assert re.search(r"training: \d+/\d+ batch, [\d.]+ batch/s, ETA \d:\d\d:\d\d", log)
+    assert "stage 1" in (run / f"results/stage{LAST}/logs/summarize.log").read_text()
+
+
+def test_model_json_names_what_was_trained(run: Path) -> None:
+    facts = json.loads((run / FOLDER / "stage2/model.json").read_text())
+    assert facts["stage"] == 2
+    assert facts["network"]["width"] == TINY["network"]["width"]
+    assert facts["num_samples"] == 16_000
+    assert len(facts["classes"]) == pd.read_parquet(run / FOLDER / "stage2/labels.parquet").class_index.nunique()
+
+
+def test_a_data_set_without_pool_trains_without_external_clips(tmp_path: Path) -> None:
+    config = copy.deepcopy(TINY)
+    config["datasets"]["tiny"]["pool"] = None
+    plan = planned(tmp_path, "results/stage2/auc.csv", config=config)
+    assert plan["train"] == 2
+    assert plan["select"] == plan["score_external"] == plan["features_pool"] == 0
