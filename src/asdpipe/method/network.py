@@ -68,8 +68,13 @@ class DFTBranch(nn.Module):
         self.linears = nn.Sequential(*linears, nn.Linear(width, width, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft(x).abs()
+        spectrum = magnitude(torch.fft.rfft(x))
         return self.linears(self.convolutions(spectrum.unsqueeze(1)).flatten(1))
+
+
+def magnitude(spectrum: Tensor) -> Tensor:
+    """Return the absolute values of a complex spectrum of any shape; on a CPU several times as fast as ``abs``."""
+    return torch.sqrt(spectrum.real.square() + spectrum.imag.square())
 
 
 def dft_output_length(num_samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
@@ -128,6 +133,8 @@ class STFTBranch(nn.Module):
     def __init__(self, num_samples: int, window: int, width: int, f_min: float) -> None:
         super().__init__()
         self.size = window
+        # On a CPU channels_last doubles the speed at the paper's width and costs a tenth of it in narrow networks.
+        self.memory_format = torch.channels_last if width >= 64 else torch.contiguous_format
         self.first_bin = first_bin(window, f_min)
         bins = window // 2 + 1 - self.first_bin
         hann = torch.hann_window(window)
@@ -156,12 +163,11 @@ class STFTBranch(nn.Module):
     def spectrogram(self, x: Tensor) -> Tensor:
         """Return the magnitude spectrogram, float (batch, bins ≥ f_min, frames)."""
         stft = torch.stft(x, self.size, self.size // 2, window=self.window, pad_mode="reflect", return_complex=True)
-        return stft[:, self.first_bin :].abs()
+        return magnitude(stft[:, self.first_bin :])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.frequency_norm(self.spectrogram(x)).transpose(1, 2).unsqueeze(1)
-        # channels_last keeps the small convolutions of this network in their fast kernels (2x on CPU).
-        x = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))
+        x = self.blocks(self.stem(x.contiguous(memory_format=self.memory_format)))
         return self.head(x.amax(dim=2).flatten(1))
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asdpipe.method.network import magnitude
+
 WINDOW = 512
 HOP = 128
 MAX_CENTS_OFF = 0.25
@@ -80,7 +82,7 @@ def analyse(x: Tensor, window: Tensor) -> Polar:
     # After the last frame comes silence, as torchaudio pads it.
     step = torch.cat([phase[..., 1:], torch.zeros_like(phase[..., :1])], dim=-1) - phase - advance
     step = step - 2 * math.pi * torch.round(step / (2 * math.pi)) + advance
-    return Polar(spectrum.abs(), phase[..., :1], step)
+    return Polar(magnitude(spectrum), phase[..., :1], step)
 
 
 def stretch(polar: Polar, rate: float) -> Tensor:
