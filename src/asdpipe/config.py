@@ -32,8 +32,12 @@ class Network(Section):
     width: int = Field(128, ge=8, le=1024, multiple_of=8, description="Channels and size of each branch's embedding.")
     windows: tuple[int, ...] = Field((4096, 128), min_length=1, description="STFT window of each branch, in samples.")
     f_min: float = Field(200.0, ge=0, lt=8000, description="Lowest frequency the STFT branches see, in Hz.")
-    dft_kernels: tuple[int, int, int] = Field((256, 64, 16), description="Kernel sizes of the DFT branch.")
-    dft_strides: tuple[int, int, int] = Field((64, 32, 4), description="Strides of the DFT branch.")
+    dft_kernels: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (256, 64, 16), description="Kernel sizes of the DFT branch."
+    )
+    dft_strides: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (64, 32, 4), description="Strides of the DFT branch."
+    )
 
     @field_validator("windows")
     @classmethod

@@ -117,7 +117,8 @@ def test_an_octave_equals_torchaudios_own_pitch_shift(semitones):
     # The octave is the only shift in range whose rates are not nearly coprime in torchaudio's version.
     x = torch.stack([tone(440), tone(1000), 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))])
     expected = torchaudio_pitch_shift(x, RATE, semitones)
-    torch.testing.assert_close(pitch.pitch_shift(x, torch.full((3,), semitones)), expected, atol=1e-5, rtol=0)
+    # torchaudio sums phases of many turns in single precision, which costs it the last digits.
+    torch.testing.assert_close(pitch.pitch_shift(x, torch.full((3,), semitones)), expected, atol=1e-3, rtol=0)
 
 
 def test_clips_with_different_shifts_equal_the_clips_one_by_one():
@@ -143,10 +144,10 @@ def stretched(x: torch.Tensor, rate: float) -> torch.Tensor:
 @pytest.mark.parametrize("rate", [0.5, 70 / 99, 394 / 263, 2.0])
 def test_the_phase_vocoder_equals_torchaudios(rate):
     x = torch.stack([tone(440), 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))])
-    window = torch.hann_window(512)
+    x, window = x.double(), torch.hann_window(512).double()
     spectrum = torch.stft(x, 512, 128, window=window, pad_mode="reflect", return_complex=True)
-    expected = phase_vocoder(spectrum, rate, torch.linspace(0, math.pi * 128, 257)[:, None])
-    torch.testing.assert_close(pitch.stretch(pitch.analyse(x, window), rate), expected, atol=0.02, rtol=0)
+    expected = phase_vocoder(spectrum, rate, torch.linspace(0, math.pi * 128, 257).double()[:, None])
+    torch.testing.assert_close(pitch.stretch(pitch.analyse(x, window), rate), expected, atol=1e-4, rtol=0)
     assert expected.abs().max() > 5
 
 

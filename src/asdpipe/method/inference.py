@@ -89,7 +89,8 @@ def decision_threshold(training_scores: Floats, quantile: float) -> float:
     """
     distance = 1 + np.asarray(training_scores, dtype=np.float64)
     positive = distance[distance > 1e-6]
-    if len(positive) < 2 or np.ptp(positive) < 1e-9:
+    # Distances that differ by rounding only have no distribution.
+    if len(positive) < 2 or np.ptp(positive) < 1e-6 * np.mean(positive):
         return float(np.max(distance) - 1)
     shape, _, scale = stats.gamma.fit(positive, floc=0)
     return float(stats.gamma.ppf(quantile, shape, scale=scale) - 1)

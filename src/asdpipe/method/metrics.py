@@ -52,7 +52,7 @@ def _auc(
 
 
 def harmonic_mean(values: Iterable[float]) -> float:
-    """Return the harmonic mean, zeros raised to the smallest float as the official evaluators do; NaN if any is NaN."""
+    """Return the harmonic mean, zeros raised to machine epsilon as in the official evaluators; NaN if any is NaN."""
     array = np.maximum(np.asarray(list(values), dtype=np.float64), np.finfo(np.float64).eps)
     return float(len(array) / np.sum(1 / array))
 

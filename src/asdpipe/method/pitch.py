@@ -48,7 +48,7 @@ class Polar(NamedTuple):
     first_phase: Tensor
     """Phase of the first frame, (batch, bins, 1)."""
     step: Tensor
-    """Phase from each frame to the next, as the frequency of the bin and the wrapped deviation from it."""
+    """Phase from each frame to the next, within half a turn."""
 
     def rows(self, index: Tensor) -> "Polar":
         """Return some clips of the batch."""
@@ -62,7 +62,7 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
         x: waveforms (batch, samples), float32.
         semitones: whole numbers, int (batch,) on the CPU.
     """
-    window = torch.hann_window(WINDOW, device=x.device)
+    window = torch.hann_window(WINDOW, dtype=x.dtype, device=x.device)
     polar = analyse(x, window)
     shifted = torch.empty_like(x)
     for value in semitones.unique().tolist():
@@ -77,17 +77,17 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
 def analyse(x: Tensor, window: Tensor) -> Polar:
     """Return magnitudes and phase steps of the STFT of waveforms (batch, samples)."""
     spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True)
-    advance = torch.linspace(0, math.pi * HOP, spectrum.shape[1], device=x.device)[:, None]
     phase = spectrum.angle()
     # After the last frame comes silence, as torchaudio pads it.
-    step = torch.cat([phase[..., 1:], torch.zeros_like(phase[..., :1])], dim=-1) - phase - advance
-    step = step - 2 * math.pi * torch.round(step / (2 * math.pi)) + advance
+    step = torch.cat([phase[..., 1:], torch.zeros_like(phase[..., :1])], dim=-1) - phase
+    # Whole turns do not matter, but would cost precision when the steps are summed.
+    step = step - 2 * math.pi * torch.round(step / (2 * math.pi))
     return Polar(magnitude(spectrum), phase[..., :1], step)
 
 
 def stretch(polar: Polar, rate: float) -> Tensor:
     """Return the complex STFT of the clips played ``rate`` times as fast at the same pitch (phase vocoder)."""
-    times = torch.arange(0, polar.step.shape[-1], rate, device=polar.step.device)
+    times = torch.arange(0, polar.step.shape[-1], rate, dtype=polar.step.dtype, device=polar.step.device)
     frame, fraction = times.long(), times % 1.0
     following = F.pad(polar.magnitude, (0, 1)).index_select(-1, frame + 1)
     magnitude = torch.lerp(polar.magnitude.index_select(-1, frame), following, fraction)

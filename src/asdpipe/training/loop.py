@@ -24,10 +24,18 @@ logger = logging.getLogger(__name__)
 
 
 def build_network(settings: Network, num_samples: int) -> MultiResolutionNetwork:
-    """Return an untrained network for signals of ``num_samples``."""
-    return MultiResolutionNetwork(
-        num_samples, settings.width, settings.windows, settings.f_min, settings.dft_kernels, settings.dft_strides
-    )
+    """Return an untrained network for signals of ``num_samples``.
+
+    Raises:
+        UserError: the signals are too short for the network.
+    """
+    try:
+        return MultiResolutionNetwork(
+            num_samples, settings.width, settings.windows, settings.f_min, settings.dft_kernels, settings.dft_strides
+        )
+    except ValueError as error:
+        message = f"{error}; lengthen clip_seconds, or set smaller network.windows, dft_kernels and dft_strides"
+        raise UserError(message) from None
 
 
 def train(
@@ -44,7 +52,7 @@ def train(
         The network on the CPU, and per epoch: epoch, loss, subspace_loss, triplet_loss, learning_rate.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: a batch would hold a single clip, or the loss is no longer finite.
     """
     order_seed, draw_seed, weight_seed = (int(each) for each in np.random.SeedSequence(seed).generate_state(3))
     generator, draws = np.random.default_rng(order_seed), torch.Generator().manual_seed(draw_seed)
@@ -60,7 +68,14 @@ def train(
     settings = method.training
     parameters = [each for each in (*network.parameters(), *subspace.parameters()) if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = num_batches(int((~clips.is_target).sum()), settings.source_per_batch)
+    num_source = int((~clips.is_target).sum())
+    batches = num_batches(num_source, settings.source_per_batch)
+    if num_source // batches + (settings.target_per_batch if clips.is_target.any() else 0) < 2:
+        message = (
+            f"{len(clips.row)} training clips make batches of a single clip, which batch normalisation cannot use: "
+            "add clips or raise training.source_per_batch"
+        )
+        raise UserError(message)
     progress = Progress("training", settings.epochs * batches, "batch")
     history: list[dict[str, Any]] = []
     network.train()
