@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,14 @@ def test_every_rule_has_a_file_and_a_step_of_its_name():
 def test_files_hold_one_idea_each():
     for file in PACKAGE.rglob("*.py"):
         assert len(file.read_text().splitlines()) <= 450, file
+
+
+def test_every_rule_says_all_that_users_rely_on():
+    directives = ["output", "log", "benchmark", "threads", "resources", "params", "conda", "message", "shell"]
+    rules = 0
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        for body in re.split(r"^rule ", file.read_text(), flags=re.M)[1:]:
+            name, rules = body.split(":")[0], rules + 1
+            for directive in directives + ([] if name.startswith("demo_") else ["input"]):
+                assert re.search(rf"^    {directive}:", body, flags=re.M), f"{name} has no {directive}"
+    assert rules == 15

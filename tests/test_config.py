@@ -73,6 +73,7 @@ def test_canonical_json_does_not_depend_on_order():
         ),
         ({"triplet": {"snr_db": [20, -5]}}, ["triplet", "[lowest, highest]"]),
         ({"seeds": []}, ["seeds"]),
+        ({"datasets": {"stage1": {"format": "demo"}, **TINY["datasets"]}}, ["datasets.stage1", "another name"]),
     ],
 )
 def test_wrong_values_are_named_with_file_reason_and_way_out(tmp_path, change, words):

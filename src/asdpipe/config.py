@@ -6,6 +6,7 @@ generated from these models (``make docs``).
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +18,8 @@ from asdpipe.errors import UserError
 
 SAMPLE_RATE = 16_000
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="A name that is part of paths.")]
+# Folders below results/ that are no data set.
+RESERVED = re.compile(r"data|external|tables|stage\d+")
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -304,6 +307,8 @@ class Config(Section):
         """
         dataset = self.resolve_dataset(self.dataset)
         for name, each in self.datasets.items():
+            if RESERVED.fullmatch(name):
+                raise UserError(f"datasets.{name}: results/{name} holds other results; choose another name")
             if each.pool is not None and each.pool not in self.pools:
                 raise UserError(f"datasets.{name}.pool: " + _unknown("pool", each.pool, self.pools))
         for name, method in self.methods.items():

@@ -17,11 +17,12 @@ rule evaluate:
     resources:
         mem_mb=lambda w, attempt: attempt * 1000,
         runtime=10,
+    params:
+        names=lambda w: f"--dataset {w.dataset} --method {w.method} --stage {w.stage} --seed {w.seed}",
     message:
         "Evaluating {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}"
     shell:
-        "python -m asdpipe --log {log} evaluate --dataset {wildcards.dataset} --method {wildcards.method} "
-        "--stage {wildcards.stage} --seed {wildcards.seed} --clips {input.clips} --scores {input.scores} "
+        "python -m asdpipe --log {log} evaluate {params.names} --clips {input.clips} --scores {input.scores} "
         "--auc {output.auc}"
 
 

@@ -50,10 +50,12 @@ rule score_external:
         mem_mb=lambda w, attempt: attempt * 3000,
         runtime=lambda w, attempt: attempt * 240,
         gpu=gpus,
+    params:
+        pool=lambda w: CONFIG.datasets[w.dataset].pool,
     message:
         "Scoring external shard {wildcards.shard} with {wildcards.method}, stage {wildcards.stage}, "
         "seed {wildcards.seed}"
     shell:
-        "python -m asdpipe --log {log} score-external --weights {input.weights} --description {input.description} "
+        "python -m asdpipe --log {log} score-external --pool {params.pool} --weights {input.weights} --description {input.description} "
         "--representatives-in {input.representatives} --thresholds {input.thresholds} "
         "--index {input.index} --samples {input.samples} --scores {output.scores}"

@@ -20,8 +20,10 @@ rule share_stage1:
     resources:
         mem_mb=100,
         runtime=5,
+    params:
+        method=lambda w: CONFIG.methods[w.method].start_from,
     message:
-        "Stage 1 of {wildcards.method} is that of another method: linking {wildcards.file}"
+        "Stage 1 of {wildcards.method} is that of {params.method}: linking {wildcards.file}"
     shell:
         "ln --symbolic --relative --force --no-target-directory {input} {output} 2> {log}"
 

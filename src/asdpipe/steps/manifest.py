@@ -10,8 +10,6 @@ from pathlib import Path
 from asdpipe.artifacts import write_table
 from asdpipe.config import Dataset, Pool
 from asdpipe.data import audioset, dcase
-from asdpipe.data.demo import write_dataset
-from asdpipe.data.demo_pool import write_pool
 from asdpipe.steps.options import OutFile, OutFolder, Settings, Text
 
 logger = logging.getLogger(__name__)
@@ -19,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 def demo_dataset(settings: Settings, folder: OutFolder) -> None:
     """Generate the demo data set."""
+    # Only the demo needs the generator and what it imports.
+    from asdpipe.data.demo import write_dataset
+
     dataset = Dataset.model_validate_json(settings)
     with _whole_folder(folder) as temporary:
         write_dataset(
@@ -33,6 +34,8 @@ def demo_dataset(settings: Settings, folder: OutFolder) -> None:
 
 def demo_pool(settings: Settings, folder: OutFolder) -> None:
     """Generate the demo's external pool."""
+    from asdpipe.data.demo_pool import write_pool
+
     pool = Pool.model_validate_json(settings)
     with _whole_folder(folder) as temporary:
         write_pool(

@@ -17,7 +17,7 @@ from asdpipe.method.inference import (
     representatives,
     selection_threshold,
 )
-from asdpipe.steps.options import Device, InFile, Number, OutFile, Settings
+from asdpipe.steps.options import Device, InFile, Number, OutFile, Settings, Text
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ def _limits(training_scores: NDArray[np.float64], method: Method) -> tuple[float
 
 
 def score_external(
+    pool: Text,
     weights: InFile,
     description: InFile,
     representatives_in: InFile,
@@ -120,7 +121,7 @@ def score_external(
             kept.append(pd.DataFrame({"clip_id": clip_ids[passed], "machine": machine, "score": value[passed]}))
     frame = pd.concat(kept[1:] or kept, ignore_index=True)
     logger.info("%d clips, %d rows under a threshold", len(waveforms), len(frame))
-    write_table("external_scores", frame, scores, {"scored": len(waveforms)})
+    write_table("external_scores", frame, scores, {"pool": pool, "scored": len(waveforms)})
 
 
 def join_embeddings(clips: Path, embeddings: Path) -> tuple[pd.DataFrame, NDArray[np.float32]]:
