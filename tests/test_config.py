@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asdpipe.config import canonical_json, load_config, read_config
+from asdpipe.config import canonical_json
+from asdpipe.configfile import load_config, read_config
 from asdpipe.errors import UserError
 from tests.conftest import ROOT, TINY, run_snakemake
 

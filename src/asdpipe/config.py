@@ -4,15 +4,12 @@ Defaults are the paper's values; ``config/*.yaml`` only state what differs. ``wo
 generated from these models (``make docs``).
 """
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from asdpipe.errors import UserError
 
@@ -134,13 +131,9 @@ class PseudoLabels(Section):
     k_target: PositiveInt = Field(4, description="Clusters of the target clips, per machine type.")
 
 
-class Method(Section):
-    """A way to score clips: the settings of every step."""
+class Sections(Section):
+    """The settings of the method's steps: one section per part of the paper."""
 
-    kind: Literal["iterative", "raw_logmel"] = Field(
-        "iterative", description="The paper's system, or the yardstick: nearest neighbour on mean+std log-mel."
-    )
-    start_from: Name | None = Field(None, description="The method whose stage 1 this one shares; none: its own.")
     labels: Literal["machine", "attribute"] = Field(
         "machine", description="Classes: machine types only (unlabelled), or machine, section and attributes."
     )
@@ -151,6 +144,15 @@ class Method(Section):
     inference: Inference = Inference()
     external: External = External()
     pseudo_labels: PseudoLabels = PseudoLabels()
+
+
+class Method(Sections):
+    """A way to score clips: what differs from the top-level sections."""
+
+    kind: Literal["iterative", "raw_logmel"] = Field(
+        "iterative", description="The paper's system, or the yardstick: nearest neighbour on mean+std log-mel."
+    )
+    start_from: Name | None = Field(None, description="The method whose stage 1 this one shares; none: its own.")
 
     @property
     def iterates(self) -> bool:
@@ -220,7 +222,7 @@ class Pool(Decoding):
     demo: DemoPool = DemoPool()
 
 
-class Config(Section):
+class Config(Sections):
     """The whole configuration."""
 
     dataset: Name = Field(description="The data set that results/stage{n}/auc.csv reports.")
@@ -240,19 +242,11 @@ class Config(Section):
         description="More methods than raw_logmel, ba_trp and ba_trp_ps_ex, or changes of these; "
         "each states only what differs from the sections below.",
     )
-    labels: Literal["machine", "attribute"] = Field("machine", description="See methods: the value for all of them.")
-    network: Network = Network()
-    loss: Loss = Loss()
-    triplet: Triplet = Triplet()
-    training: Training = Training()
-    inference: Inference = Inference()
-    external: External = External()
-    pseudo_labels: PseudoLabels = PseudoLabels()
 
     @field_validator("methods", mode="before")
     @classmethod
     def _with_known(cls, methods: object) -> object:
-        return _merge(KNOWN_METHODS, methods) if isinstance(methods, Mapping) else methods
+        return merge(KNOWN_METHODS, methods) if isinstance(methods, Mapping) else methods
 
     def resolve_method(self, name: str) -> Method:
         """Return a method with the top-level sections as its defaults.
@@ -262,9 +256,9 @@ class Config(Section):
         """
         if name not in self.methods:
             raise UserError(_unknown("method", name, self.methods))
-        shared = self.model_dump(exclude_unset=True, include=set(Method.model_fields))
+        shared = self.model_dump(exclude_unset=True, include=set(Sections.model_fields))
         own = self.methods[name].model_dump(exclude_unset=True)
-        return Method.model_validate(_merge(shared, own))
+        return Method.model_validate(merge(shared, own))
 
     def resolve_dataset(self, name: str) -> Dataset:
         """Return a data set with ``{data_root}`` filled in.
@@ -333,64 +327,17 @@ class Config(Section):
             raise UserError(message)
 
 
-def load_config(values: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Config:
-    """Validate merged configuration values.
-
-    Args:
-        values: the merged values, as Snakemake's ``config`` holds them.
-        files: the YAML files they came from; only used to say where a wrong key stands.
-
-    Raises:
-        UserError: one line per wrong key, with the file, the reason and the nearest known key.
-    """
-    try:
-        config = Config.model_validate(_plain(values))
-    except ValidationError as error:
-        sources = {str(file): yaml.safe_load(Path(file).read_text()) or {} for file in files if Path(file).is_file()}
-        raise UserError("\n".join(_explain(error, sources))) from None
-    config.check()
-    return config
-
-
-def read_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read and validate YAML files, later ones over earlier ones, then overrides.
-
-    Raises:
-        UserError: a file is missing, is not YAML, or has wrong keys.
-    """
-    values: dict[str, Any] = {}
-    for file in files:
-        try:
-            loaded = yaml.safe_load(Path(file).read_text())
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        except yaml.YAMLError as error:
-            raise UserError(f"{file}: is not valid YAML: {error}") from None
-        if not isinstance(loaded, dict | None):
-            raise UserError(f"{file}: must be a mapping of keys to values")
-        values = _merge(values, loaded or {})
-    return load_config(_merge(values, overrides or {}), files)
-
-
 def canonical_json(value: Any) -> str:
     """Return JSON that does not depend on the order of keys, for Snakemake's params."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _plain(value: Any) -> Any:
-    """Turn Snakemake's ordered mappings and sequences into plain dicts and lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``over`` laid over ``base``, mapping by mapping."""
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
+            merged[key] = merge(merged[key], value)
         else:
             merged[key] = value
     return merged
@@ -398,52 +345,3 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"there is no {kind} {name!r}; the config has: {', '.join(sorted(known)) or 'none'}"
-
-
-def _explain(error: ValidationError, sources: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line per validation error: key, reason, nearest known key, file."""
-    seen = set()
-    for each in error.errors():
-        location = [str(part) for part in each["loc"]]
-        key = ".".join(location)
-        where = ", ".join(sources) or "config" if each["type"] == "missing" else _origin(location, sources)
-        if each["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(location[-1], _siblings(location[:-1]), n=1, cutoff=0)
-            reason = f"unknown key {key!r}; did you mean {'.'.join([*location[:-1], *nearest])!r}?"
-        elif each["type"] == "missing":
-            reason = f"key {key!r} is missing"
-            if key in ("dataset", "datasets"):
-                reason += (
-                    " (a file given with --configfile stands alone; to change a few keys of the demo use "
-                    "--config KEY=VALUE or --configfile config/config.yaml YOUR_FILE)"
-                )
-        else:
-            reason = f"{key} = {each['input']!r}: {each['msg'].removeprefix('Value error, ')}"
-        line = f"{where}: {reason}"
-        if line not in seen:
-            seen.add(line)
-            yield line
-
-
-def _siblings(location: Sequence[str]) -> list[str]:
-    """Return the known keys of the section at ``location``."""
-    model: Any = Config
-    named = {"datasets": Dataset, "pools": Pool, "methods": Method}
-    for part in location:
-        # A part that is no field is the free name of a data set, pool or method.
-        if part in model.model_fields:
-            model = named.get(part, model.model_fields[part].annotation)
-    return list(model.model_fields)
-
-
-def _origin(location: Sequence[str], sources: Mapping[str, Any]) -> str:
-    """Return the last file in which the key stands, or the command line."""
-    for file, values in reversed(list(sources.items())):
-        found: Any = values
-        for part in location:
-            if not isinstance(found, Mapping) or part not in found:
-                break
-            found = found[part]
-        else:
-            return file
-    return "command line (--config)"

@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from snakemake.exceptions import WorkflowError
 
-from asdpipe.config import canonical_json, load_config
+from asdpipe.config import canonical_json
+from asdpipe.configfile import load_config
 from asdpipe.data import audioset, dcase
 from asdpipe.errors import UserError
 
