@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -73,10 +74,14 @@ def _all_names() -> list[str]:
 
 
 def main() -> None:
-    """Run the command line; a UserError ends in its message and exit code 1, without traceback."""
+    """Run the command line; what the user can mend ends in a message and exit code 1, without traceback."""
     register_steps(sys.argv[1:])
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
+        # An OSError (a full disk, a folder without permission) names the file and the reason itself.
         logger.error("%s", error)
+        sys.exit(1)
+    except ValidationError as error:
+        logger.error("--settings: %s", error)
         sys.exit(1)

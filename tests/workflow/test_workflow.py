@@ -117,6 +117,10 @@ def test_stage_1_is_trained_once_and_linked(run: Path) -> None:
     assert plan["train"] == 1
     assert plan["embed"] == 1
     assert plan["score_external"] == 0
+    # A method that scores otherwise shares the model, and scores it itself.
+    more["methods"]["ba_trp_ps"]["inference"] = {"k_source": 2}
+    plan = planned(run, "results/tiny/ba_trp_ps/seed0/stage1/auc.csv", config=more)
+    assert (plan["train"], plan["embed"], plan["score"]) == (0, 0, 1)
 
 
 def test_a_change_runs_again_only_what_depends_on_it(run: Path) -> None:

@@ -30,20 +30,16 @@ shell.prefix(
 )
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
-# What stage 1 has in common for all methods that start alike.
-SHARED_FILES = [
-    "labels.parquet",
-    "model.safetensors",
-    "model.json",
-    "training.csv",
-    "embeddings.parquet",
-    "representatives.parquet",
-    "scores.parquet",
-    "thresholds.parquet",
-    r"external/\d+.parquet",
-]
+# What stage 1 has in common for all methods that start alike, and what else if they also score alike.
+SHARED_MODEL = ["labels.parquet", "model.safetensors", "model.json", "training.csv", "embeddings.parquet"]
+SHARED_SCORES = ["representatives.parquet", "scores.parquet", "thresholds.parquet", r"external/\d+.parquet"]
 LAST_STAGE = CONFIG.stages if CONFIG.resolve_method(CONFIG.method).iterates else 1
 SHARING = sorted(name for name, method in CONFIG.methods.items() if method.start_from)
+SHARING_SCORES = [
+    name
+    for name in SHARING
+    if CONFIG.resolve_method(name).inference == CONFIG.resolve_method(CONFIG.methods[name].start_from).inference
+]
 
 
 def any_of(names):
@@ -208,6 +204,8 @@ def options(**values):
 def model_inputs(wildcards):
     """Return the trained model; the yardstick has none."""
     if not is_trained(wildcards):
+        if wildcards.stage != "1":
+            raise WorkflowError(f"{wildcards.method} is not trained: it has stage 1 only")
         return {}
     folder = STAGE.format(**wildcards)
     return {"weights": f"{folder}/model.safetensors", "description": f"{folder}/model.json"}

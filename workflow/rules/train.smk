@@ -1,7 +1,7 @@
 """Train one stage from scratch: on machine labels in stage 1, on pseudo-labels and external clips after it."""
 
 
-rule share_stage1:
+rule share_model:
     input:
         lambda w: f"results/{w.dataset}/{CONFIG.methods[w.method].start_from}/seed{w.seed}/stage1/{w.file}",
     output:
@@ -12,7 +12,7 @@ rule share_stage1:
         "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_{file}.tsv"
     wildcard_constraints:
         method=any_of(SHARING),
-        file=any_of(SHARED_FILES),
+        file=any_of(SHARED_MODEL),
     localrule: True
     conda:
         "../../environment.yml"
@@ -26,6 +26,12 @@ rule share_stage1:
         "Stage 1 of {wildcards.method} is that of {params.method}: linking {wildcards.file}"
     shell:
         "ln --symbolic --relative --force --no-target-directory {input} {output} 2> {log}"
+
+
+use rule share_model as share_scores with:
+    wildcard_constraints:
+        method=any_of(SHARING_SCORES),
+        file=any_of(SHARED_SCORES),
 
 
 rule train:

@@ -1,0 +1,43 @@
+"""The command line: help, results as a table, messages instead of tracebacks."""
+
+import pandas as pd
+
+from asdpipe.artifacts import write_table
+from asdpipe.method.metrics import METRICS
+from tests.conftest import run_asdpipe
+
+
+def test_help_lists_every_step():
+    done = run_asdpipe("--help")
+    assert done.returncode == 0
+    for step in ("manifest", "features", "train", "embed", "score", "select", "pseudo-label", "evaluate", "table"):
+        assert step in done.stdout
+
+
+def test_table_prints_stages_side_by_side(tmp_path):
+    for stage in (1, 2):
+        row = {"dataset": "d", "method": "m", "stage": stage, "split": "dev", "machine": "fan", "section": "00"}
+        values = dict.fromkeys(METRICS, 60.0 + stage)
+        pd.DataFrame([row | values, row | {"machine": "hmean", "section": ""} | values]).to_csv(
+            tmp_path / f"{stage}.csv", index=False
+        )
+    done = run_asdpipe("table", tmp_path / "1.csv", tmp_path / "2.csv")
+    assert done.returncode == 0
+    assert "stage 1" in done.stdout
+    assert "61.0" in done.stdout
+    assert "62.0" in done.stdout
+    assert "official" in done.stdout
+
+
+def test_wrong_settings_and_damaged_tables_end_in_a_message(tmp_path):
+    limits = pd.DataFrame({"machine": ["fan"], "threshold": [0.0], "decision_threshold": [0.0]})
+    write_table("thresholds", limits, tmp_path / "thresholds.parquet")
+    files = ["--clips", tmp_path / "thresholds.parquet", "--embeddings", tmp_path / "thresholds.parquet"]
+    outputs = ["--labels", tmp_path / "out.parquet"]
+    wrong = run_asdpipe("pseudo-label", "--settings", '{"pseudo_label": {}}', "--seed", 0, *files, *outputs)
+    foreign = run_asdpipe("pseudo-label", "--settings", "{}", "--seed", 0, *files, *outputs)
+    for done, words in ((wrong, "pseudo_label"), (foreign, "is not a table of clips")):
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.parquet").exists()
