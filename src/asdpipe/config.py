@@ -205,6 +205,12 @@ class Dataset(Decoding):
     pool: Name | None = Field(None, description="The external pool; none: no external clips.")
     demo: DemoDataset = DemoDataset()
 
+    @field_validator("machines")
+    @classmethod
+    def _in_order(cls, machines: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        # Their order means nothing, so it must not run anything again.
+        return None if machines is None else tuple(sorted(set(machines)))
+
     @property
     def num_samples(self) -> int:
         """Length of the network's input in samples."""

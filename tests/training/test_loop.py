@@ -9,8 +9,10 @@ from scipy import stats
 from torch import nn
 
 from asdpipe.config import Loss, Method, Network, Training, Triplet
+from asdpipe.configfile import read_config
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.loop import build_network, draw_semitones, train, triplet_step
+from tests.conftest import ROOT
 
 SAMPLES, RATE = 4000, 16_000
 SMALL = Network(width=16, windows=(256, 64), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
@@ -214,3 +216,31 @@ def test_without_the_triplet_its_loss_is_zero():
     _, log = small_training(0, triplet=Triplet(enabled=False))
     assert log.triplet_loss.tolist() == [0]
     assert log.subspace_loss[0] > 0
+
+
+# ---------------------------------------------------------------- the paper's size
+
+
+def test_the_full_size_config_trains_a_step_with_every_loss():
+    config = read_config([ROOT / "config/full.yaml"], {"data_root": "unused"})
+    method = config.resolve_method("ba_trp_ps_ex")
+    method = method.model_copy(update={"training": method.training.model_copy(update={"epochs": 1})})
+    samples = config.resolve_dataset(config.dataset).num_samples
+    rng = np.random.default_rng(0)
+    clips = TrainingSet(
+        [rng.integers(-3000, 3000, length, dtype=np.int16) for length in (96_000, 288_000, 160_000)],  # 6, 18, 10 s
+        row=np.arange(3),
+        class_index=np.array([0, 1, 2]),
+        machine_index=np.array([0, 1, 2]),
+        is_target=np.array([False, False, True]),
+    )
+    # Two source clips and twenty draws of one target clip would be a batch of 22: two draws are enough here.
+    training = method.training.model_copy(update={"target_per_batch": 2})
+    network, history = train(
+        clips, 3, method.model_copy(update={"training": training}), samples, (0, 1), torch.device("cpu")
+    )
+    assert sum(each.numel() for each in network.parameters()) == 4_158_520
+    with torch.inference_mode():
+        assert network(torch.randn(1, samples)).shape == (1, 3, 128)
+    assert history.loss.notna().all()
+    assert history.triplet_loss[0] > 0
