@@ -61,6 +61,8 @@ def train(
     classes = class_indices(table.origin, table.class_name)[1]
     counts = table.origin.value_counts()
     logger.info("stage %d: %s clips in %d classes", stage, counts.to_dict(), len(classes))
+    if len(classes) == 1:
+        logger.warning("there is one class only: nothing to tell apart, so this stage learns nothing")
     data = TrainingSet(
         waveforms,
         waveforms.rows(table.clip_id.tolist(), (table.origin == "original").tolist()),
