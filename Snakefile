@@ -21,7 +21,7 @@ include: "workflow/rules/evaluate.smk"
 
 
 # The files of a stage are made by exactly one rule: a shared stage 1 is linked, never trained twice.
-ruleorder: share_model > share_scores > train > embed > score > score_external > evaluate
+ruleorder: share_stage1 > share_model > share_external > train > embed > score > score_external > evaluate
 
 
 rule all:

@@ -32,14 +32,15 @@ shell.prefix(
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
 # What stage 1 has in common for all methods that start alike, and what else if they also score alike.
 SHARED_MODEL = ["labels.parquet", "model.safetensors", "model.json", "training.csv", "embeddings.parquet"]
-SHARED_SCORES = ["representatives.parquet", "scores.parquet", "thresholds.parquet", r"external/\d+.parquet"]
+SHARED_SCORES = ["representatives.parquet", "scores.parquet", "thresholds.parquet"]
 LAST_STAGE = CONFIG.stages if CONFIG.resolve_method(CONFIG.method).iterates else 1
-SHARING = sorted(name for name, method in CONFIG.methods.items() if method.start_from)
+SHARING = {name: method.start_from for name, method in sorted(CONFIG.methods.items()) if method.start_from}
 SHARING_SCORES = [
     name
-    for name in SHARING
-    if CONFIG.resolve_method(name).inference == CONFIG.resolve_method(CONFIG.methods[name].start_from).inference
+    for name, start in SHARING.items()
+    if CONFIG.resolve_method(name).inference == CONFIG.resolve_method(start).inference
 ]
+SHARING_MODEL = [name for name in SHARING if name not in SHARING_SCORES]
 
 
 def any_of(names):
@@ -168,6 +169,13 @@ def pool_folders(wildcards):
 
 
 # train.smk
+
+
+def stage1_files(wildcards, files):
+    """Return files of the stage 1 that a method shares."""
+    return [
+        f"results/{wildcards.dataset}/{SHARING[wildcards.method]}/seed{wildcards.seed}/stage1/{file}" for file in files
+    ]
 
 
 def training_inputs(wildcards):

@@ -1,18 +1,17 @@
 """Train one stage from scratch: on machine labels in stage 1, on pseudo-labels and external clips after it."""
 
 
-rule share_model:
+rule share_stage1:
     input:
-        lambda w: f"results/{w.dataset}/{CONFIG.methods[w.method].start_from}/seed{w.seed}/stage1/{w.file}",
+        lambda w: stage1_files(w, SHARED_MODEL + SHARED_SCORES),
     output:
-        "results/{dataset}/{method}/seed{seed}/stage1/{file}",
+        expand("results/{{dataset}}/{{method}}/seed{{seed}}/stage1/{file}", file=SHARED_MODEL + SHARED_SCORES),
     log:
-        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_{file}.log",
+        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_stage1.log",
     benchmark:
-        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_{file}.tsv"
+        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_stage1.tsv"
     wildcard_constraints:
-        method=any_of(SHARING),
-        file=any_of(SHARED_MODEL),
+        method=any_of(SHARING_SCORES),
     localrule: True
     conda:
         "../../environment.yml"
@@ -21,17 +20,33 @@ rule share_model:
         mem_mb=100,
         runtime=5,
     params:
-        method=lambda w: CONFIG.methods[w.method].start_from,
+        method=lambda w: SHARING[w.method],
+        folder=lambda w, output: Path(output[0]).parent,
     message:
-        "Stage 1 of {wildcards.method} is that of {params.method}: linking {wildcards.file}"
+        "Stage 1 of {wildcards.method} is that of {params.method}: linking its files"
     shell:
-        "ln --symbolic --relative --force --no-target-directory {input} {output} 2> {log}"
+        "ln --symbolic --relative --force --target-directory={params.folder} {input} 2> {log}"
 
 
-use rule share_model as share_scores with:
+# A method that scores otherwise shares the model only.
+use rule share_stage1 as share_model with:
+    input:
+        lambda w: stage1_files(w, SHARED_MODEL),
+    output:
+        expand("results/{{dataset}}/{{method}}/seed{{seed}}/stage1/{file}", file=SHARED_MODEL),
     wildcard_constraints:
-        method=any_of(SHARING_SCORES),
-        file=any_of(SHARED_SCORES),
+        method=any_of(SHARING_MODEL),
+
+
+use rule share_stage1 as share_external with:
+    input:
+        lambda w: stage1_files(w, [f"external/{w.shard}.parquet"]),
+    output:
+        "results/{dataset}/{method}/seed{seed}/stage1/external/{shard}.parquet",
+    log:
+        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_external_{shard}.log",
+    benchmark:
+        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_external_{shard}.tsv"
 
 
 rule train:
