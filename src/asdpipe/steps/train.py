@@ -53,7 +53,7 @@ def train(
     method = Method.model_validate_json(settings)
     waveforms = Waveforms([(index, samples), *zip(pool_index, pool_samples, strict=True)])
     table = assemble_labels(
-        training_clips(clips, waveforms),
+        training_clips(clips, index),
         None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
         None if selected is None else read_table("selected", selected),
         method,
@@ -86,10 +86,10 @@ def train(
     )
 
 
-def training_clips(clips: Path, waveforms: Waveforms) -> pd.DataFrame:
-    """Return the manifest's training clips that were packed."""
-    table = read_table("clips", clips)
-    return table[(table.split == "train") & table.clip_id.isin(waveforms.clip_ids)].reset_index(drop=True)
+def training_clips(clips: Path, index: Path) -> pd.DataFrame:
+    """Return the manifest's training clips that were packed; bad ones may have been left out."""
+    table, packed = read_table("clips", clips), read_table("waveforms", index)
+    return table[(table.split == "train") & table.clip_id.isin(packed.clip_id)].reset_index(drop=True)
 
 
 def assemble_labels(
