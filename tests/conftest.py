@@ -1,11 +1,13 @@
 """What several test modules share: small recordings, and the real snakemake in a folder of its own."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import yaml
@@ -50,6 +52,11 @@ def run_snakemake(folder: Path, *arguments: str, config: dict | None = None) -> 
         text=True,
         check=False,
     )
+
+
+def read_facts(path: Path) -> dict:
+    """Return the facts that a step stored with a table."""
+    return json.loads(pq.read_schema(path).metadata[b"facts"])
 
 
 def run_asdpipe(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import read_facts, read_table, write_table, written
+from asdpipe.artifacts import read_table, write_table, written
 from asdpipe.errors import UserError
+from tests.conftest import read_facts
 
 FRAME = pd.DataFrame({"machine": ["fan"], "threshold": [-0.5], "decision_threshold": [-0.6]})
 

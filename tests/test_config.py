@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asdpipe.config import canonical_json
+from asdpipe.config import SAMPLE_RATE, canonical_json
 from asdpipe.configfile import load_config, read_config
 from asdpipe.errors import UserError
+from asdpipe.method import network
 from tests.conftest import ROOT, TINY, run_snakemake
 
 
@@ -134,3 +135,7 @@ def test_the_schema_describes_every_key():
     missing = [name for name, field in fields if "description" not in field and "$ref" not in field]
     assert not missing
     assert Path(ROOT / "config/README.md").read_text().count("| `") > 50
+
+
+def test_the_method_and_the_config_mean_the_same_sample_rate():
+    assert network.SAMPLE_RATE == SAMPLE_RATE == 16_000

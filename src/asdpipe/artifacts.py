@@ -139,12 +139,6 @@ def read_table(name: str, path: Path) -> pd.DataFrame:
     return table.select(SCHEMAS[name].names).to_pandas()
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return the facts stored with a table."""
-    facts: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(b"facts", b"{}"))
-    return facts
-
-
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a final table as csv, numbers with four decimals."""
     with written(path) as temporary:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -51,7 +52,11 @@ def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=Fals
     from asdpipe.steps.evaluate import comparison
 
     frame = comparison(files)
-    printed = Table("split", "machine", *frame.columns, title="AUC [%]; official: harmonic mean of AUCs and pAUC")
+    printed = Table(
+        box=box.SIMPLE, title="AUC [%]; official: harmonic mean of AUCs and pAUC", pad_edge=False, collapse_padding=True
+    )
+    for column in ("split", "machine", *frame.columns):
+        printed.add_column(column, no_wrap=True, justify="left" if column in ("split", "machine") else "right")
     for (split, machine), row in frame.iterrows():
         style = "bold" if machine in ("mean", "hmean", "official") else None
         printed.add_row(split, machine, *("" if math.isnan(value) else f"{value:.1f}" for value in row), style=style)

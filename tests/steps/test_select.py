@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import read_facts, write_table
+from asdpipe.artifacts import write_table
 from asdpipe.steps.select import select
+from tests.conftest import read_facts
 
 POOL = pd.DataFrame(
     {

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
+from asdpipe.config import SAMPLE_RATE
 from asdpipe.data.sounds import (
-    SAMPLE_RATE,
     Rng,
     Wave,
     bell,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from asdpipe.config import SAMPLE_RATE
 from asdpipe.data.sounds import (
-    SAMPLE_RATE,
     Range,
     Rng,
     Wave,

@@ -12,9 +12,9 @@ import soxr
 from numpy.typing import NDArray
 
 from asdpipe.artifacts import read_table
+from asdpipe.config import SAMPLE_RATE
 from asdpipe.errors import UserError
 
-SAMPLE_RATE = 16_000
 FULL_SCALE = 32768
 LONGEST_SECONDS = 3600.0
 

@@ -9,7 +9,6 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
 Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 
 class Representatives(NamedTuple):

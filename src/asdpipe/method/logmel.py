@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import MelSpectrogram
 
-SAMPLE_RATE = 16_000
+from asdpipe.method.network import SAMPLE_RATE
+
 BANDS = 64
 WINDOW = 1024
 HOP = 512

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SAMPLE_RATE = 16_000
-EMBEDDING_NAME = "z_cat"
 
 
 class SqueezeExcite(nn.Module):
