@@ -23,7 +23,7 @@ demo: setup
 		results/stage3/auc.csv results/stage4/auc.csv results/stage5/auc.csv
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check
