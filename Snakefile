@@ -10,6 +10,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
 include: "workflow/rules/manifest.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
@@ -18,6 +19,7 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/select.smk"
 include: "workflow/rules/pseudo_label.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/submission.smk"
 
 
 # The files of a stage are made by exactly one rule: a shared stage 1 is linked, never trained twice.
@@ -27,4 +29,4 @@ ruleorder: share_stage1 > share_model > share_external > train > embed > score >
 rule all:
     default_target: True
     input:
-        expand("results/stage{stage}/auc.csv", stage=range(1, LAST_STAGE + 1)),
+        expand("results/stage{stage}/{file}", stage=range(1, LAST_STAGE + 1), file=["auc.csv", "scores.csv"]),

@@ -46,7 +46,8 @@ def run_snakemake(folder: Path, *arguments: str, config: dict | None = None) -> 
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         command += ["--configfile", str(file)]
     return subprocess.run(
-        [*command, "--cores", "2", *arguments],
+        # One thread a job: two jobs run side by side, most of a small job is its start.
+        [*command, "--set-threads", "train=1", "embed=1", "score_external=1", "--cores", "2", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

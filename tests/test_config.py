@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asdpipe.config import SAMPLE_RATE, canonical_json
+from asdpipe.config import canonical_json
+from asdpipe.config_data import SAMPLE_RATE
 from asdpipe.configfile import load_config, read_config
 from asdpipe.errors import UserError
 from asdpipe.method import network
@@ -35,9 +36,23 @@ def test_full_size_is_18_seconds_and_five_seeds():
     assert config.stages == 5
 
 
-@pytest.mark.parametrize("name", ["config", "real-mini", "full"])
+@pytest.mark.parametrize("name", ["config", "real-mini", "full", "own"])
 def test_shipped_files_are_valid(name):
     read_config([ROOT / f"config/{name}.yaml"], {"data_root": "somewhere"})
+
+
+def test_the_years_of_dcase_are_known_with_their_clip_lengths_and_scores():
+    config = load_config(TINY)
+    found = {year: config.resolve_dataset(f"dcase{year}") for year in range(2020, 2026)}
+    assert [each.clip_seconds for each in found.values()] == [10, 10, 10, 18, 12, 12]
+    assert [each.official for each in found.values()] == ["dcase2020", "dcase2021", *["dcase2022"] * 4]
+    # Fetched unless a root says that they are there.
+    assert {(each.root, each.download) for each in found.values()} == {
+        (f"downloads/dcase{year}", True) for year in range(2020, 2026)
+    }
+    there = load_config(TINY | {"datasets": {**TINY["datasets"], "dcase2023": {"root": "x", "clip_seconds": 6}}})
+    dataset = there.resolve_dataset("dcase2023")
+    assert (dataset.root, dataset.download, dataset.year, dataset.clip_seconds) == ("x", False, 2023, 6)
 
 
 def test_a_method_overrides_only_what_it_names():
@@ -76,6 +91,20 @@ def test_canonical_json_does_not_depend_on_order():
         ({"triplet": {"snr_db": [20, -5]}}, ["triplet", "[lowest, highest]"]),
         ({"seeds": []}, ["seeds"]),
         ({"datasets": {"stage1": {"format": "demo"}, **TINY["datasets"]}}, ["datasets.stage1", "another name"]),
+        ({"datasets": {"dcase2023": {"machines": ["pump"]}}}, ["DCASE 2023 has no machine type pump; it has", "fan"]),
+        ({"datasets": {"dcase2023": {"machines": ["fan"], "parts": ["eval"]}}}, ["no machine type fan", "bandsaw"]),
+        ({"datasets": {"dcase2019": {"format": "dcase", "year": 2019}}}, ["datasets.dcase2019.year = 2019", "2020"]),
+        ({"datasets": {"mine": {"format": "dcase", "download": True}}}, ["download needs the year"]),
+        ({"datasets": {"mine": {"format": "folder", "year": 2023}}}, ["for format: dcase, not folder"]),
+        ({"external": {"first_stage": "random"}}, ["methods.ba_trp_ps_ex.start_from", "to null"]),
+        (
+            {
+                "datasets": {"tiny": {**TINY["datasets"]["tiny"], "pool": None}},
+                "external": {"first_stage": "random"},
+                "methods": {"ba_trp_ps_ex": {"start_from": None}},
+            },
+            ["external.first_stage: random needs an external pool"],
+        ),
     ],
 )
 def test_wrong_values_are_named_with_file_reason_and_way_out(tmp_path, change, words):

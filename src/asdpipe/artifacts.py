@@ -3,14 +3,17 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from asdpipe.errors import UserError
@@ -35,7 +38,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         **_MACHINE,
         section=(pa.string(), "section, two digits"),
         domain=(pa.string(), "source or target; null when unknown"),
-        split=(pa.string(), "train or test"),
+        split=(pa.string(), "train, test, or supplemental (2025: clean or noise clips that nothing is trained on)"),
         part=(pa.string(), "dev or eval"),
         is_normal=(pa.bool_(), "label; null when unknown"),
         attributes=(pa.string(), "operating state as in the file name; null when unknown"),
@@ -48,8 +51,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         shard=(pa.int32(), "part of the pool that is packed and scored together"),
         mids=(pa.list_(pa.string()), "labels in the order of the segments csv"),
         display_names=(pa.list_(pa.string()), "their names"),
-        sample_rate=(pa.int32(), "of the file, in Hz; null when its header cannot be read"),
-        num_frames=(pa.int64(), "of the file; null when its header cannot be read"),
+        row=(pa.int32(), "row within a parquet file of clips; null where the path is the clip's own file"),
     ),
     "waveforms": _schema(
         **_CLIP_ID,
@@ -109,34 +111,70 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
-def write_table(name: str, frame: pd.DataFrame, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+def write_table(
+    name: str,
+    frame: pd.DataFrame | pa.Table,
+    path: Path,
+    metadata: Mapping[str, Any] | None = None,
+    groups: str | None = None,
+) -> None:
     """Write a table as parquet with its documented schema.
 
     Args:
         name: key of SCHEMAS; the frame must have these columns.
         metadata: JSON-able facts about the table, stored in the file.
+        groups: column whose runs of equal values are stored apart, so that one is read without the others.
     """
     schema = SCHEMAS[name]
-    table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
-    facts = {"table": name, "facts": json.dumps(metadata or {}, sort_keys=True)}
-    with written(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(facts), temporary, compression="zstd")
+    if isinstance(frame, pa.Table):
+        table = frame.select(schema.names).cast(schema)
+    else:
+        table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    table = table.replace_schema_metadata({"table": name, "facts": json.dumps(metadata or {}, sort_keys=True)})
+    values = table[groups].to_numpy() if groups else np.zeros(len(table))
+    ends = [*(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(table)]
+    with written(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+        for start, end in zip([0, *ends], ends, strict=False):
+            writer.write_table(table.slice(start, end - start))
 
 
-def read_table(name: str, path: Path) -> pd.DataFrame:
-    """Read a table written by ``write_table``.
+def read_table(
+    name: str, path: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
+) -> pd.DataFrame:
+    """Read a table written by ``write_table``; arguments and errors are those of ``read_arrow``."""
+    return read_arrow(name, path, columns, filters).to_pandas()
+
+
+def read_arrow(
+    name: str,
+    path: Path,
+    columns: Sequence[str] | None = None,
+    filters: pc.Expression | None = None,
+    dictionaries: Sequence[str] = (),
+) -> pa.Table:
+    """Read a table written by ``write_table``, for tables of millions of rows.
+
+    Args:
+        columns: only these, in this order; none: all.
+        filters: only rows for which this holds.
+        dictionaries: columns that stay encoded, each value held once.
 
     Raises:
         UserError: the file is missing, is not parquet, or holds another table.
     """
     try:
-        table = pq.read_table(path)
+        missing = set(SCHEMAS[name].names) - set(pq.read_schema(path).names)
+        if missing:
+            raise UserError(f"{path}: is not a table of {name}: column {', '.join(sorted(missing))} is missing")
+        return pq.read_table(
+            path,
+            columns=list(columns or SCHEMAS[name].names),
+            filters=filters,
+            read_dictionary=dictionaries,
+            partitioning=None,
+        )
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: cannot be read as parquet ({error}); delete it and run again") from None
-    missing = set(SCHEMAS[name].names) - set(table.column_names)
-    if missing:
-        raise UserError(f"{path}: is not a table of {name}: column {', '.join(sorted(missing))} is missing")
-    return table.select(SCHEMAS[name].names).to_pandas()
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -161,6 +199,21 @@ def written(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``folder`` and rename it when the block ends well; else remove it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def file_digest(path: Path) -> str:

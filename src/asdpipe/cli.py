@@ -18,14 +18,16 @@ from asdpipe.errors import UserError
 
 # In the order data flows: module below asdpipe.steps, and its commands.
 STEPS = {
+    "download": ("download",),
     "manifest": ("demo_dataset", "demo_pool", "manifest", "manifest_pool"),
-    "features": ("features", "features_pool"),
+    "features": ("features", "features_pool", "features_selected"),
     "train": ("train",),
     "embed": ("embed",),
     "score": ("score", "score_external"),
     "select": ("select",),
     "pseudo_label": ("pseudo_label",),
-    "evaluate": ("evaluate", "summarize"),
+    "evaluate": ("evaluate", "summarize", "scores_table"),
+    "submission": ("submission",),
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -53,7 +55,10 @@ def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=Fals
 
     frame = comparison(files)
     printed = Table(
-        box=box.SIMPLE, title="AUC [%]; official: harmonic mean of AUCs and pAUC", pad_edge=False, collapse_padding=True
+        box=box.SIMPLE,
+        title="AUC [%]; official: the score of the data set's year",
+        pad_edge=False,
+        collapse_padding=True,
     )
     for column in ("split", "machine", *frame.columns):
         printed.add_column(column, no_wrap=True, justify="left" if column in ("split", "machine") else "right")
@@ -61,6 +66,8 @@ def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=Fals
         style = "bold" if machine in ("mean", "hmean", "official") else None
         printed.add_row(split, machine, *("" if math.isnan(value) else f"{value:.1f}" for value in row), style=style)
     Console().print(printed)
+    if frame.isna().all(axis=None):
+        Console().print("No test clip has a label, so there is no AUC; scores.csv has the scores.")
 
 
 def register_steps(arguments: Sequence[str]) -> None:

@@ -9,21 +9,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from asdpipe.challenge import YEARS
+from asdpipe.config_data import Dataset, Download, Name, Pool, PositiveInt, Section
 from asdpipe.errors import UserError
 
-SAMPLE_RATE = 16_000
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="A name that is part of paths.")]
 # Folders below results/ that are no data set.
 RESERVED = re.compile(r"data|external|tables|stage\d+")
-PositiveInt = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Network(Section):
@@ -121,6 +114,11 @@ class External(Section):
         description="Machine type of a clip that several accept: the most similar (paper), "
         "or the one with the fewest candidates (released code).",
     )
+    first_stage: Literal["none", "random"] = Field(
+        "none",
+        description="External clips of stage 1, which has no scores yet: none (paper), or n_max at random per machine "
+        "type, for data sets of one machine type.",
+    )
 
 
 class PseudoLabels(Section):
@@ -159,6 +157,12 @@ class Method(Sections):
         """Whether stages after the first differ from it."""
         return self.kind == "iterative" and (self.pseudo_labels.enabled or self.external.enabled)
 
+    @property
+    def draws_first(self) -> bool:
+        """Whether stage 1 takes external clips, drawn at random."""
+        external = self.external
+        return self.kind == "iterative" and external.enabled and external.n_max > 0 and external.first_stage == "random"
+
 
 KNOWN_METHODS: dict[str, Any] = {
     "raw_logmel": {"kind": "raw_logmel"},
@@ -166,66 +170,7 @@ KNOWN_METHODS: dict[str, Any] = {
     "ba_trp_ps_ex": {"start_from": "ba_trp"},
 }
 
-
-class DemoDataset(Section):
-    """Size of the generated data set (``format: demo``)."""
-
-    seed: int = Field(0, ge=0, description="Seed of the generator.")
-    source_clips: PositiveInt = Field(990, description="Normal source training clips per machine type.")
-    target_clips: PositiveInt = Field(10, description="Normal target training clips per machine type.")
-    test_clips: PositiveInt = Field(50, description="Test clips per machine type, domain and label.")
-
-
-class DemoPool(Section):
-    """Size of the generated external pool (``format: demo``)."""
-
-    seed: int = Field(0, ge=0, description="Seed of the generator.")
-    clips_per_class: PositiveInt = Field(100, description="Clips of each class.")
-
-
-OnBadClip = Literal["fail", "skip"]
-Channel = Annotated[Literal["mix"] | Annotated[int, Field(ge=0)], Field(description="'mix' (mean), or one channel.")]
-
-
-class Decoding(Section):
-    """How audio files are read."""
-
-    channel: Channel = "mix"
-    min_seconds: float = Field(0.1, gt=0, description="Shorter clips are bad clips.")
-    on_bad_clip: OnBadClip = Field("fail", description="Stop and list the bad clips, or leave them out and list them.")
-
-
-class Dataset(Decoding):
-    """A data set: where it is and how its clips are read."""
-
-    format: Literal["demo", "dcase"] = Field(description="'dcase' folders and names, or 'demo': generated.")
-    root: str | None = Field(None, description="Folder of the data set; may contain {data_root}.")
-    machines: tuple[Name, ...] | None = Field(None, description="Only these machine types; none: all that are there.")
-    clip_seconds: float = Field(18.0, ge=0.5, le=120, description="Length T that every clip is tiled or cut to, in s.")
-    pool: Name | None = Field(None, description="The external pool; none: no external clips.")
-    demo: DemoDataset = DemoDataset()
-
-    @field_validator("machines")
-    @classmethod
-    def _in_order(cls, machines: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        # Their order means nothing, so it must not run anything again.
-        return None if machines is None else tuple(sorted(set(machines)))
-
-    @property
-    def num_samples(self) -> int:
-        """Length of the network's input in samples."""
-        return round(self.clip_seconds * SAMPLE_RATE)
-
-
-class Pool(Decoding):
-    """An external pool: unrelated audio with labels."""
-
-    format: Literal["demo", "audioset"] = Field(description="AudioSet's files and segment csvs, or 'demo': generated.")
-    root: str | None = Field(None, description="Folder with audios/ and metadata/; may contain {data_root}.")
-    shards: PositiveInt = Field(1, description="Parts that are packed and scored separately.")
-    clip_seconds: float = Field(10.0, gt=0, description="Length of generated clips ('demo'), in s.")
-    on_bad_clip: OnBadClip = Field("skip", description="Stop and list the bad clips, or leave them out and list them.")
-    demo: DemoPool = DemoPool()
+KNOWN_DATASETS: dict[str, Any] = {f"dcase{year}": {"format": "dcase", "year": year} for year in YEARS}
 
 
 class Config(Sections):
@@ -240,7 +185,12 @@ class Config(Sections):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if there is.")
     data_root: str | None = Field(None, description="Fills {data_root} in the roots of data sets and pools.")
-    datasets: dict[Name, Dataset] = Field(min_length=1, description="Data sets by name.")
+    download: Download = Download()
+    datasets: dict[Name, Dataset] = Field(
+        {},
+        validate_default=True,
+        description="More data sets than dcase2020 to dcase2025, or changes of these, by name.",
+    )
     pools: dict[Name, Pool] = Field({}, description="External pools by name.")
     methods: dict[Name, Method] = Field(
         {},
@@ -251,8 +201,13 @@ class Config(Sections):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _with_known(cls, methods: object) -> object:
+    def _with_known_methods(cls, methods: object) -> object:
         return merge(KNOWN_METHODS, methods) if isinstance(methods, Mapping) else methods
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _with_known_datasets(cls, datasets: object) -> object:
+        return merge(KNOWN_DATASETS, datasets) if isinstance(datasets, Mapping) else datasets
 
     def resolve_method(self, name: str) -> Method:
         """Return a method with the top-level sections as its defaults.
@@ -267,7 +222,7 @@ class Config(Sections):
         return Method.model_validate(merge(shared, own))
 
     def resolve_dataset(self, name: str) -> Dataset:
-        """Return a data set with ``{data_root}`` filled in.
+        """Return a data set with ``{data_root}`` filled in and ``download`` decided.
 
         Raises:
             UserError: no such data set, or data_root is missing.
@@ -275,7 +230,14 @@ class Config(Sections):
         if name not in self.datasets:
             raise UserError(_unknown("data set", name, self.datasets))
         dataset = self.datasets[name]
-        return dataset.model_copy(update={"root": self._root(f"datasets.{name}.root", dataset.root, dataset.format)})
+        root = f"downloads/{name}" if dataset.fetched and dataset.root is None else dataset.root
+        truth = dataset.ground_truth
+        update = {
+            "download": dataset.fetched,
+            "root": self._root(f"datasets.{name}.root", root, dataset.format),
+            "ground_truth": truth and self._root(f"datasets.{name}.ground_truth", truth, dataset.format),
+        }
+        return dataset.model_copy(update=update)
 
     def resolve_pool(self, name: str) -> Pool:
         """Return an external pool with ``{data_root}`` filled in.
@@ -324,12 +286,21 @@ class Config(Sections):
                     "or set smaller network.dft_kernels and network.dft_strides"
                 )
                 raise UserError(message)
+            if resolved.draws_first and dataset.pool is None:
+                message = f"external.first_stage: random needs an external pool: set datasets.{self.dataset}.pool"
+                raise UserError(message)
 
     def _check_start(self, name: str, start: str) -> None:
         if start not in self.methods:
             raise UserError(f"methods.{name}.start_from: " + _unknown("method", start, self.methods))
         if self.methods[start].start_from is not None or start == name:
             message = f"methods.{name}.start_from: {start} has no stage 1 of its own; name a method without start_from"
+            raise UserError(message)
+        if self.resolve_method(name).draws_first and not self.resolve_method(start).draws_first:
+            message = (
+                f"methods.{name}.start_from: stage 1 of {start} has no external clips, but external.first_stage: "
+                f"random asks for them; set methods.{name}.start_from to null"
+            )
             raise UserError(message)
 
 

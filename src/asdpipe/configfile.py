@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from asdpipe.config import Config, Dataset, Method, Pool, merge
+from asdpipe.config import Config, Method, merge
+from asdpipe.config_data import Dataset, Pool
 from asdpipe.errors import UserError
 
 
@@ -72,7 +73,7 @@ def _explain(error: ValidationError, sources: Mapping[str, Any]) -> Iterator[str
             reason = f"unknown key {key!r}; did you mean {'.'.join([*location[:-1], *nearest])!r}?"
         elif each["type"] == "missing":
             reason = f"key {key!r} is missing"
-            if key in ("dataset", "datasets"):
+            if key == "dataset":
                 reason += (
                     " (a file given with --configfile stands alone; to change a few keys of the demo use "
                     "--config KEY=VALUE or --configfile config/config.yaml YOUR_FILE)"

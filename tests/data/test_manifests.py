@@ -1,8 +1,8 @@
-"""Manifests of DCASE trees and of AudioSet-like pools."""
+"""Manifests of DCASE trees."""
 
 import pytest
 
-from asdpipe.data import audioset, dcase
+from asdpipe.data import dcase
 from asdpipe.errors import UserError
 
 
@@ -42,6 +42,96 @@ def test_attributes_come_from_the_name_or_else_from_the_csv(tmp_path, write_clip
     assert clips.attributes.fillna("unknown").tolist() == ["vel_8_loc_E", "spd_3", "unknown"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "attributes"),
+    [
+        # Rows are ragged; evaluators' copies end with the full name, under two headings.
+        (
+            "file_name,d1p,d1v,d2p,d2v\nvalve/train/{0}.wav,v1pat,05\nvalve/train/{1}.wav,v1pat,05,v2pat,06\n",
+            "v1pat_05",
+        ),
+        ("file_name,d1p,d1v,file_name_with_full_attributes\nx/{0}.wav,vel,8,x/{0}_vel_8.wav\n", "vel_8"),
+        ("file_name,d1p,d1v,d2p,d2v,file_name_with_attributes\nx/{0}.wav,car,A,x/{0}_car_A.wav\n", "car_A"),
+        ("file_name,d1p,d1v,d2p,d2v\nx/{0}.wav,vel,8,,\n", "vel_8"),
+        # 2025: names without folder and suffix, and names only.
+        ("file_name,d1p,d1v\n{0},car,A1\n{1},car,A2\n", "car_A1"),
+        ("file_name\nfan/train/{0}.wav\n", None),
+        ("file_name,d1p\n{0},noAttribute\n", None),
+    ],
+)
+def test_all_forms_of_the_attributes_csv_are_read(tmp_path, write_clip, rows, attributes):
+    stems = [f"section_00_source_train_normal_000{number}" for number in range(2)]
+    for stem in stems:
+        write_clip(tmp_path / f"valve/train/{stem}.wav")
+    text = rows.format(*stems)
+    for form in (text, text.replace("\n", "\r\n"), "\ufeff" + text):
+        (tmp_path / "valve/attributes_00.csv").write_text(form, encoding="utf-8", newline="")
+        found = dcase.list_clips(tmp_path, "set").attributes
+        assert found.where(found.notna(), None)[0] == attributes
+
+
+def test_an_attributes_csv_that_cannot_be_read_is_named(tmp_path, write_dcase):
+    write_dcase(tmp_path)
+    (tmp_path / "fan/attributes_00.csv").write_bytes(b"file_name\n\xff\xfe\n")
+    with pytest.raises(UserError, match=r"fan/attributes_00.csv: cannot be read as csv"):
+        dcase.list_clips(tmp_path, "set")
+
+
+def test_the_csv_fills_names_whose_number_has_a_point(tmp_path, write_clip):
+    # The suffix of such a name must not be cut off: it is no suffix.
+    write_clip(tmp_path / "slider/supplemental/section_00_machine_0001_ac_0.11.wav")
+    write_clip(tmp_path / "slider/train/section_00_source_train_normal_0001.wav")
+    (tmp_path / "slider/attributes_00.csv").write_text(
+        "file_name,d1p,d1v\nsection_00_source_train_normal_0001,ac,0.11\n"
+    )
+    clips = dcase.list_clips(tmp_path, "set")
+    assert clips.attributes.tolist() == ["ac_0.11", "machine"]
+    assert clips.split.tolist() == ["train", "supplemental"]
+
+
+def test_the_same_clip_twice_is_an_error(tmp_path, write_dcase, write_clip):
+    write_dcase(tmp_path / "dev_data/raw")
+    name = "section_00_source_train_normal_0000_spd_1"
+    again = write_clip(tmp_path / f"dev_data/raw/fan/train/{name}.flac")
+    with pytest.raises(UserError, match=rf"{name}.flac and .*{name}.wav: the same clip twice"):
+        dcase.list_clips(tmp_path, "set")
+    again.unlink()
+    write_dcase(tmp_path / "dev_data", machines=("fan",))
+    with pytest.raises(UserError, match=r"dev_data/fan/.* and .*dev_data/raw/fan/.*: the same clip twice"):
+        dcase.list_clips(tmp_path, "set")
+
+
+def test_a_machine_type_without_training_clips_stops_unless_a_part_will_do(tmp_path, write_dcase, caplog):
+    write_dcase(tmp_path)
+    for file in (tmp_path / "fan/train").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match=r"fan/train: holds no audio file"):
+        dcase.list_clips(tmp_path, "set")
+    clips = dcase.list_clips(tmp_path, "set", check_counts=False)
+    assert set(zip(clips.machine, clips.split, strict=True)) == {("fan", "test"), ("pump", "train"), ("pump", "test")}
+    assert "fan/train: holds no audio file" in caplog.text
+
+
+def test_test_clips_without_a_label_are_reported(tmp_path, write_dcase, write_clip, caplog):
+    write_dcase(tmp_path)
+    write_clip(tmp_path / "fan/test/section_00_0000.wav")
+    clips = dcase.list_clips(tmp_path, "set").set_index("clip_id")
+    assert clips.is_normal.isna().sum() == 1
+    assert clips.loc["fan/test/section_00_0000.wav"].isna().sum() == 3
+    assert "test clips of fan have no label in their names" in caplog.text
+
+
+def test_headers_stand_beside_their_clips(tmp_path, write_clip):
+    # Read by several threads: the order must stay.
+    for number in range(40):
+        write_clip(tmp_path / f"fan/train/section_00_source_train_normal_{number:04d}.wav", seconds=0.01 * (number + 1))
+    (tmp_path / "fan/train/section_00_source_train_normal_0007.wav").write_bytes(b"no audio")
+    clips = dcase.list_clips(tmp_path, "set")
+    expected = [160 * (number + 1) for number in range(40)]
+    assert clips.num_frames.drop(7).tolist() == expected[:7] + expected[8:]
+    assert clips[["sample_rate", "num_frames"]].loc[7].isna().all()
+
+
 def test_machines_can_be_limited(tmp_path, write_dcase):
     write_dcase(tmp_path)
     assert set(dcase.list_clips(tmp_path, "set", ["pump"]).machine) == {"pump"}
@@ -73,61 +163,3 @@ def test_missing_folders_are_named(tmp_path):
     (tmp_path / "fan/train").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no audio file"):
         dcase.list_clips(tmp_path, "set")
-
-
-@pytest.fixture
-def pool(tmp_path, write_clip):
-    for name in ("YaaaaaaaaaaA", "Y-bbbbbbbbbB", "Yccccccccccc", "Ywithoutlabel"):
-        write_clip(tmp_path / f"audios/balanced_train_segments/{name}.wav")
-    metadata = tmp_path / "metadata"
-    metadata.mkdir()
-    (metadata / "balanced_train_segments.csv").write_text(
-        "# Segments csv created today\n"
-        "# num_ytids=4, num_segs=4, num_unique_labels=3, num_positive_labels=5\n"
-        "# YTID, start_seconds, end_seconds, positive_labels\n"
-        'aaaaaaaaaaA, 0.000, 10.000, "/m/068hy,/m/07q6cd_"\n'
-        '-bbbbbbbbbB, 30.000, 40.000, "/m/03l9g"\n'
-        'ccccccccccc, 30.000, 40.000, "/m/068hy"\n'
-        'not_on_disk, 30.000, 40.000, "/m/068hy"\n'
-    )
-    (metadata / "class_labels_indices.csv").write_text(
-        'index,mid,display_name\n0,/m/068hy,"Domestic animals, pets"\n1,/m/03l9g,"Hammer"\n'
-    )
-    return tmp_path
-
-
-def test_a_pool_joins_audio_labels_and_names(pool):
-    clips, remarks = audioset.list_clips(pool, "pool", shards=2)
-    by_id = clips.set_index("clip_id")
-    assert [clip_id.rpartition("/")[2] for clip_id in by_id.index] == [
-        "Y-bbbbbbbbbB.wav",
-        "YaaaaaaaaaaA.wav",
-        "Yccccccccccc.wav",
-    ]
-    first = by_id.loc["audios/balanced_train_segments/YaaaaaaaaaaA.wav"]
-    assert first.mids == ["/m/068hy", "/m/07q6cd_"]
-    # A mid without a name keeps its mid.
-    assert first.display_names == ["Domestic animals, pets", "/m/07q6cd_"]
-    assert sorted(clips.shard) == [0, 0, 1]
-    assert any("1 of 4 audio files have no segment" in remark for remark in remarks)
-    assert any("1 of 4 segments have no audio file" in remark for remark in remarks)
-
-
-def test_an_empty_pool_says_how_to_do_without(pool):
-    for clip in (pool / "audios").rglob("*.wav"):
-        clip.unlink()
-    with pytest.raises(UserError, match=r"the external pool is empty.*set the data set's pool to null"):
-        audioset.list_clips(pool, "pool", shards=1)
-
-
-def test_pool_folders_and_csvs_that_are_missing_or_damaged_are_named(pool, tmp_path):
-    with pytest.raises(UserError, match="there is no such folder"):
-        audioset.list_clips(tmp_path / "none", "pool", shards=1)
-    segments = pool / "metadata/balanced_train_segments.csv"
-    text = segments.read_text()
-    segments.write_text(text + "only_a_name\n")
-    with pytest.raises(UserError, match="line 8: expected YTID, start, end"):
-        audioset.list_clips(pool, "pool", shards=1)
-    segments.unlink()
-    with pytest.raises(UserError, match=r"holds no \*_segments.csv"):
-        audioset.list_clips(pool, "pool", shards=1)

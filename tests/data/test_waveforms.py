@@ -8,7 +8,16 @@ import pytest
 import soundfile
 
 from asdpipe.artifacts import write_table
-from asdpipe.data.waveforms import BadClip, Waveforms, pack, promised_wav_frames, read_clip, to_float, to_int16
+from asdpipe.data.waveforms import (
+    BadClip,
+    Decoded,
+    Waveforms,
+    pack,
+    promised_wav_frames,
+    read_clip,
+    to_float,
+    to_int16,
+)
 from asdpipe.errors import UserError
 
 RATE = 16_000
@@ -29,10 +38,12 @@ def test_stereo_is_mixed_or_one_channel_is_taken(tmp_path):
     left, right = 0.5 * np.sin(2 * np.pi * 440 * T), 0.25 * np.cos(2 * np.pi * 990 * T)
     path = tmp_path / "stereo.wav"
     soundfile.write(path, np.stack([left, right], axis=1), RATE, subtype="FLOAT")
-    assert np.allclose(read_clip(path), (left + right) / 2, atol=1e-6)
-    assert np.allclose(read_clip(path, channel=1), right, atol=1e-6)
-    with pytest.raises(BadClip, match=r"has 2 channel\(s\), but channel 2"):
-        read_clip(path, channel=2)
+    for source in (path, path.read_bytes()):
+        assert np.allclose(read_clip(source), (left + right) / 2, atol=1e-6)
+        assert np.allclose(read_clip(source, channel=0), left, atol=1e-6)
+        assert np.allclose(read_clip(source, channel=1), right, atol=1e-6)
+        with pytest.raises(BadClip, match=r"has 2 channel\(s\), but channel 2"):
+            read_clip(source, channel=2)
 
 
 def test_44100_hz_becomes_16000_hz_with_the_same_tone(tmp_path):
@@ -90,8 +101,20 @@ def broken(tmp_path: Path, kind: str) -> Path:
     ],
 )
 def test_bad_clips_say_why(tmp_path, kind, reason):
-    with pytest.raises(BadClip, match=reason):
-        read_clip(broken(tmp_path, kind), min_seconds=0.1)
+    path = broken(tmp_path, kind)
+    with pytest.raises(BadClip, match=reason) as first:
+        read_clip(path, min_seconds=0.1)
+    if kind != "missing":
+        with pytest.raises(BadClip) as second:
+            read_clip(path.read_bytes(), min_seconds=0.1)
+        assert str(second.value) == str(first.value)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_the_contents_of_a_file_are_read_like_the_file(tmp_path, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100), 44_100)
+    assert np.array_equal(read_clip(path.read_bytes()), read_clip(path))
 
 
 def test_promised_frames_skips_other_chunks(tmp_path):
@@ -99,23 +122,18 @@ def test_promised_frames_skips_other_chunks(tmp_path):
     soundfile.write(path, np.zeros((100, 2)), RATE, subtype="PCM_16")
     head, data = path.read_bytes().split(b"data")
     path.write_bytes(head + b"LIST" + (3).to_bytes(4, "little") + b"abc\0" + b"data" + data)
-    assert promised_wav_frames(path) == 100
+    assert promised_wav_frames(path) == promised_wav_frames(path.read_bytes()) == 100
     assert promised_wav_frames(broken(tmp_path, "text")) == 0
 
 
 def test_packs_are_read_at_random(tmp_path):
     rng = np.random.default_rng(1)
     clips = {name: rng.integers(-99, 99, length, dtype=np.int16) for name, length in (("a", 5), ("b", 9), ("c", 2))}
-
-    def read(path: Path) -> np.ndarray:
-        if path.name == "x":
-            raise BadClip("because")
-        return to_float(clips[path.name])
-
+    decoded = [Decoded(name, f"{name}.wav", clips.get(name, BadClip("because"))) for name in ("a", "x", "b", "c")]
     buffer = io.BytesIO()
     counted = []
-    packed, bad = pack([(name, Path(name)) for name in ("a", "x", "b", "c")], read, buffer, counted.append)
-    assert bad.to_dict("records") == [{"path": "x", "reason": "because"}]
+    packed, bad = pack(decoded, buffer, counted.append)
+    assert bad.to_dict("records") == [{"path": "x.wav", "reason": "because"}]
     assert sum(counted) == 4
     (tmp_path / "samples").write_bytes(buffer.getvalue())
     write_table("waveforms", packed, tmp_path / "index.parquet")
@@ -124,12 +142,13 @@ def test_packs_are_read_at_random(tmp_path):
     assert waveforms.clip_ids.tolist() == ["a", "b", "c"] * 2
     for row in rng.permutation(6):
         assert np.array_equal(waveforms[row], clips[waveforms.clip_ids[row]])
+    assert [samples.tolist() for samples in waveforms] == [waveforms[row].tolist() for row in range(6)]
     # Equal names in the data set and in the pool are different clips.
     assert waveforms.rows(["b", "b"], [True, False]).tolist() == [1, 4]
 
 
 def test_an_index_that_does_not_fit_its_samples_is_refused(tmp_path):
-    packed, _ = pack([("a", Path("a"))], lambda _: np.ones(4, dtype=np.float32), io.BytesIO(), lambda _: None)
+    packed, _ = pack([Decoded("a", "a.wav", np.ones(4, dtype=np.int16))], io.BytesIO(), lambda _: None)
     write_table("waveforms", packed, tmp_path / "index.parquet")
     (tmp_path / "samples").write_bytes(b"\0" * 7)
     with pytest.raises(UserError, match="has 7 bytes"):

@@ -1,9 +1,11 @@
 """The selection step on tables: labels, ranks, random selection, nothing selected."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import write_table
+from asdpipe.artifacts import read_table, write_table
+from asdpipe.errors import UserError
 from asdpipe.steps.select import select
 from tests.conftest import read_facts
 
@@ -15,8 +17,7 @@ POOL = pd.DataFrame(
         "shard": [0, 0, 0, 1, 1, 1],
         "mids": [["/m/1", "/m/2"], ["/m/2"], ["/m/3", "/m/1"], ["/m/1"], ["/m/1"], ["/m/2"]],
         "display_names": [["One", "Two"], ["Two"], ["Three", "One"], ["One"], ["One"], ["Two"]],
-        "sample_rate": 16_000,
-        "num_frames": 16_000,
+        "row": None,
     }
 )
 
@@ -73,6 +74,77 @@ def test_random_selection_draws_packed_clips_by_seed_and_stage(files):
         drawn.append(tuple(selected.clip_id))
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) > 1
+
+
+def test_clips_of_an_unpacked_pool_are_drawn_from_its_manifest(files):
+    paths, _ = files
+    select('{"external": {"n_max": 2, "selection": "random"}}', 1, 0, **paths | {"pool_index": []})
+    assert sorted(read_table("selected", paths["selected"]).clip_id) == sorted(POOL.clip_id)
+
+
+def test_stage_0_draws_at_random_for_the_machine_types_of_the_data_set(files, tmp_path):
+    paths, scores = files
+    names = ["pump", "fan", "pump", "fan"]
+    clips = pd.DataFrame({"clip_id": list("abcd"), "path": "x", "dataset": "set", "machine": names, "section": "00"})
+    clips = clips.assign(domain="source", split="train", part="dev", is_normal=True, attributes=None)
+    write_table("clips", clips.assign(sample_rate=16_000, num_frames=1), tmp_path / "clips.parquet")
+    without = {name: file for name, file in paths.items() if name != "thresholds"}
+    settings = '{"external": {"n_max": 2, "first_stage": "random"}}'
+    select(settings, 0, 0, **without, clips=tmp_path / "clips.parquet")
+    drawn = read_table("selected", paths["selected"])
+    assert drawn.machine.tolist() == ["fan", "fan", "pump", "pump"]
+    assert drawn["rank"].tolist() == [1, 2, 1, 2]
+    assert drawn.clip_id.is_unique
+    assert drawn.score.isna().all()
+    labels = POOL.set_index("clip_id").mids.str[0]
+    assert (labels[drawn.clip_id].to_numpy() == drawn.mid).all()
+    # From stage 1 on the scores decide.
+    select(settings, 1, 0, **paths, scores=scores)
+    assert read_table("selected", paths["selected"]).score.notna().all()
+    with pytest.raises(UserError, match="needs --thresholds, or --clips"):
+        select(settings, 0, 0, **without)
+    with pytest.raises(UserError, match="needs --scores"):
+        select(settings, 1, 0, **paths)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [(("gone", "fan", -0.9), "the clip gone, which is not there"), (("c0", "saw", -0.9), "the machine type saw")],
+)
+def test_scores_of_what_is_no_longer_there_are_refused(files, tmp_path, row, words):
+    paths, scores = files
+    foreign = pd.DataFrame([("c0", "fan", -0.8), row], columns=["clip_id", "machine", "score"])
+    write_table("external_scores", foreign, tmp_path / "foreign.parquet")
+    with pytest.raises(UserError, match=words):
+        select("{}", 1, 0, **paths, scores=[*scores, tmp_path / "foreign.parquet"])
+
+
+def test_many_scores_in_many_files_are_selected_as_a_plain_sort_would(tmp_path):
+    rng = np.random.default_rng(0)
+    pool = pd.concat([POOL.assign(clip_id=[f"{n}/{each}" for each in POOL.clip_id]) for n in range(50)])
+    write_table("pool_clips", pool, tmp_path / "pool.parquet")
+    machines = ["fan", "pump", "valve"]
+    limits = pd.DataFrame({"machine": machines, "threshold": -0.5, "decision_threshold": -0.6})
+    write_table("thresholds", limits, tmp_path / "thresholds.parquet")
+    pairs = pd.DataFrame(
+        [(clip, machine) for clip in pool.clip_id for machine in machines], columns=["clip_id", "machine"]
+    )
+    pairs = pairs.assign(score=-rng.random(len(pairs))).sample(300, random_state=0)
+    files = [tmp_path / f"{number}.parquet" for number in range(10)]
+    for number, file in enumerate(files):
+        write_table("external_scores", pairs.iloc[30 * number : 30 * number + 30], file)
+    paths = {"pool_clips": tmp_path / "pool.parquet", "thresholds": tmp_path / "thresholds.parquet"}
+    select('{"external": {"n_max": 20}}', 1, 0, **paths, scores=files, selected=tmp_path / "selected.parquet")
+    # Every clip to the machine type with its lowest score, the 20 lowest of each.
+    best = pairs.sort_values("score").drop_duplicates("clip_id").groupby("machine").head(20)
+    expected = best.sort_values(["machine", "score"])
+    selected = read_table("selected", tmp_path / "selected.parquet")
+    columns = ["clip_id", "machine", "score"]
+    pd.testing.assert_frame_equal(selected[columns], expected[columns].reset_index(drop=True), check_dtype=False)
+    chosen = pool.set_index("clip_id").loc[selected.clip_id]
+    assert (chosen.path.to_numpy() == selected.path).all()
+    assert (chosen.mids.str[0].to_numpy() == selected.mid).all()
+    assert (chosen.shard.to_numpy() == selected.shard).all()
 
 
 def test_an_empty_selection_is_written_and_mentioned(files, caplog):

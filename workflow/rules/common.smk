@@ -1,5 +1,6 @@
 """The validated configuration, and the functions by which rules name their inputs and params."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,24 +10,48 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from snakemake.exceptions import WorkflowError
 
 from asdpipe.config import canonical_json
+from asdpipe.config_data import Download
 from asdpipe.configfile import load_config
-from asdpipe.data import audioset, dcase
+from asdpipe.data import audioset, dcase, folder, labelled_folder
 from asdpipe.errors import UserError
+
+
+def folders_of_dataset(dataset):
+    """Return the folders and files that tell of other clips or labels."""
+    root = Path(dataset.root)
+    if dataset.format == "folder":
+        return folder.clip_folders(root, dataset.machines, dataset.table)
+    truth = Path(dataset.ground_truth or root / "ground_truth")
+    return dcase.clip_folders(root, dataset.machines, dataset.parts) + ([str(truth)] if truth.is_dir() else [])
+
+
+def folders_of_pool(pool):
+    """Return the folders and files that tell of other external clips or labels."""
+    if pool.format == "folder":
+        return labelled_folder.clip_folders(Path(pool.root), pool.table)
+    return audioset.clip_folders(Path(pool.root))
+
 
 try:
     CONFIG = load_config(config, workflow.configfiles)
     # Missing folders are found now, not when the first job starts.
     DATASET = CONFIG.resolve_dataset(CONFIG.dataset)
-    if DATASET.root:
-        dcase.machine_folders(Path(DATASET.root), DATASET.machines)
+    if DATASET.root and not DATASET.download:
+        folders_of_dataset(DATASET)
     if DATASET.pool and CONFIG.resolve_pool(DATASET.pool).root:
-        audioset.clip_folders(Path(CONFIG.resolve_pool(DATASET.pool).root))
+        folders_of_pool(CONFIG.resolve_pool(DATASET.pool))
 except UserError as error:
     raise WorkflowError(f"The configuration is not valid.\n{error}")
 
+# What must not run anything again when it changes goes to the steps by their environment.
+ENVIRONMENT = {"PYTHONPATH": str(Path(workflow.basedir) / "src"), "ASDPIPE_DEVICE": CONFIG.device}
+if CONFIG.download != Download():
+    ENVIRONMENT["ASDPIPE_DOWNLOAD"] = CONFIG.download.model_dump_json()
+exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in ENVIRONMENT.items())
 shell.prefix(
     f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH" '
-    f'PYTHONPATH="{Path(workflow.basedir) / "src"}" ASDPIPE_DEVICE={CONFIG.device}; '
+    + exports.replace("{", "{{").replace("}", "}}")
+    + "; "
 )
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
@@ -124,10 +149,10 @@ def pool_of(wildcards):
     return CONFIG.resolve_dataset(wildcards.dataset).pool if uses_pool else None
 
 
-def pool_files(wildcards, file):
-    """Return a file of every shard of the pool."""
+def packed_shards(wildcards, file):
+    """Return a file of every packed shard of the pool."""
     pool = pool_of(wildcards)
-    shards = range(CONFIG.resolve_pool(pool).shards) if pool else []
+    shards = range(CONFIG.pools[pool].shards) if pool and CONFIG.pools[pool].packed else []
     return [f"results/external/{pool}/{shard}/{file}" for shard in shards]
 
 
@@ -143,6 +168,10 @@ def demo_names(definitions):
     return any_of(name for name, each in definitions.items() if each.format == "demo")
 
 
+def fetched_names():
+    return any_of(name for name, each in CONFIG.datasets.items() if each.fetched)
+
+
 @asked
 def dataset_root(wildcards):
     generated = f"results/data/{wildcards.dataset}/recordings"
@@ -150,10 +179,20 @@ def dataset_root(wildcards):
 
 
 @asked
-def dataset_folders(wildcards):
-    """Return the folders whose change means other clips: generated as a whole, or every <machine>/<split>."""
+def ground_truth(wildcards):
+    """Return the folder with the labels of the evaluation test clips; empty: below the root, if there."""
+    return CONFIG.resolve_dataset(wildcards.dataset).ground_truth or ""
+
+
+@asked
+def dataset_sources(wildcards):
+    """Return what tells of other clips: the index of a download, or the folders of clips and labels."""
     dataset = CONFIG.resolve_dataset(wildcards.dataset)
-    return dcase.clip_folders(Path(dataset.root), dataset.machines) if dataset.root else dataset_root(wildcards)
+    if dataset.download:
+        return f"results/data/{wildcards.dataset}/download.json"
+    if dataset.root is None:
+        return dataset_root(wildcards)
+    return folders_of_dataset(dataset)
 
 
 @asked
@@ -163,9 +202,9 @@ def pool_root(wildcards):
 
 @asked
 def pool_folders(wildcards):
-    """Return the folders whose change means other clips: generated as a whole, or those of audio and metadata."""
-    root = CONFIG.resolve_pool(wildcards.pool).root
-    return audioset.clip_folders(Path(root)) if root else pool_root(wildcards)
+    """Return what tells of other clips: generated as a whole, or the folders of audio and metadata."""
+    pool = CONFIG.resolve_pool(wildcards.pool)
+    return folders_of_pool(pool) if pool.root else pool_root(wildcards)
 
 
 # train.smk
@@ -179,17 +218,21 @@ def stage1_files(wildcards, files):
 
 
 def training_inputs(wildcards):
-    """Return what stages after the first take from the stage before."""
-    if wildcards.stage == "1":
-        return {}
+    """Return what a stage takes from the one before; stage 1 at most external clips drawn at random."""
+    first = wildcards.stage == "1"
+    method = CONFIG.resolve_method(wildcards.method)
     files = {}
-    if CONFIG.resolve_method(wildcards.method).pseudo_labels.enabled:
+    if method.pseudo_labels.enabled and not first:
         files["pseudo_labels"] = previous(wildcards, "pseudo_labels.parquet")
-    if pool_of(wildcards):
+    pool = pool_of(wildcards)
+    if pool and (not first or method.external.first_stage == "random"):
         files["selected"] = previous(wildcards, "selected.parquet")
-        files["pool_index"] = pool_files(wildcards, "waveforms.parquet")
-        files["pool_samples"] = pool_files(wildcards, "waveforms.int16")
-    if not files:
+        packed = CONFIG.pools[pool].packed
+        shards = packed_shards(wildcards, "waveforms.parquet")
+        files["pool_index"] = shards if packed else previous(wildcards, "selected_waveforms.parquet")
+        shards = packed_shards(wildcards, "waveforms.int16")
+        files["pool_samples"] = shards if packed else previous(wildcards, "selected_waveforms.int16")
+    if not files and not first:
         raise WorkflowError(
             f"{wildcards.method} has no stage {wildcards.stage}: without pseudo-labels and external clips "
             "(methods.*.pseudo_labels.enabled, methods.*.external.enabled) every stage is the same"
@@ -206,6 +249,16 @@ def options(**values):
     )
 
 
+# features.smk
+
+
+@asked
+def selected_settings(wildcards):
+    """Return how the files of a data set's pool are decoded, as JSON."""
+    pool = CONFIG.resolve_pool(CONFIG.resolve_dataset(wildcards.dataset).pool)
+    return canonical_json(pool.model_dump(mode="json", include={"channel", "min_seconds", "on_bad_clip"}))
+
+
 # embed.smk
 
 
@@ -219,6 +272,26 @@ def model_inputs(wildcards):
     return {"weights": f"{folder}/model.safetensors", "description": f"{folder}/model.json"}
 
 
+# score.smk
+
+
+def shard_inputs(wildcards):
+    """Return what a shard of the pool is scored from: its packed clips, or the manifest that names its files."""
+    pool = CONFIG.resolve_dataset(wildcards.dataset).pool
+    if not CONFIG.pools[pool].packed:
+        return {"pool_clips": f"results/external/{pool}/clips.parquet"}
+    folder = f"results/external/{pool}/{wildcards.shard}"
+    return {"index": f"{folder}/waveforms.parquet", "samples": f"{folder}/waveforms.int16"}
+
+
+@asked
+def shard_settings(wildcards):
+    """Return how the files of a shard are decoded, where the pool is not packed."""
+    if CONFIG.pools[CONFIG.resolve_dataset(wildcards.dataset).pool].packed:
+        return ""
+    return f"--settings {shlex.quote(selected_settings(wildcards))} --shard {wildcards.shard}"
+
+
 # select.smk
 
 
@@ -226,7 +299,7 @@ def shard_scores(wildcards):
     """Return the scores of every shard; selection at random needs none."""
     if CONFIG.resolve_method(wildcards.method).external.selection == "random":
         return []
-    shards = range(CONFIG.resolve_pool(pool_of(wildcards)).shards)
+    shards = range(CONFIG.pools[pool_of(wildcards)].shards)
     return [f"{STAGE}/external/{shard}.parquet".format(**wildcards) for shard in shards]
 
 

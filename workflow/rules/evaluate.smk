@@ -1,4 +1,4 @@
-"""AUC per machine type, section and split; then over seeds."""
+"""AUC per machine type, section and split; then over seeds, beside the score of every clip."""
 
 
 rule evaluate:
@@ -19,11 +19,12 @@ rule evaluate:
         runtime=10,
     params:
         names=lambda w: f"--dataset {w.dataset} --method {w.method} --stage {w.stage} --seed {w.seed}",
+        scoring=asked(lambda w: CONFIG.resolve_dataset(w.dataset).official),
     message:
         "Evaluating {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}"
     shell:
-        "python -m asdpipe --log {log} evaluate {params.names} --clips {input.clips} --scores {input.scores} "
-        "--auc {output.auc}"
+        "python -m asdpipe --log {log} evaluate {params.names} --scoring {params.scoring} --clips {input.clips} "
+        "--scores {input.scores} --auc {output.auc}"
 
 
 rule summarize:
@@ -54,3 +55,38 @@ rule summarize:
         "Mean and variance over the seeds, stage {wildcards.stage}"
     shell:
         "python -m asdpipe --log {log} summarize {params.files} --auc {output.auc}"
+
+
+rule scores_table:
+    input:
+        clips=f"results/data/{CONFIG.dataset}/clips.parquet",
+        scores=expand(
+            "results/{dataset}/{method}/seed{seed}/stage{{stage}}/scores.parquet",
+            dataset=CONFIG.dataset,
+            method=CONFIG.method,
+            seed=CONFIG.seeds,
+        ),
+        thresholds=expand(
+            "results/{dataset}/{method}/seed{seed}/stage{{stage}}/thresholds.parquet",
+            dataset=CONFIG.dataset,
+            method=CONFIG.method,
+            seed=CONFIG.seeds,
+        ),
+    output:
+        table="results/stage{stage}/scores.csv",
+    log:
+        "results/stage{stage}/logs/scores_table.log",
+    benchmark:
+        "results/stage{stage}/benchmarks/scores_table.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * 2000,
+        runtime=10,
+    params:
+        files=lambda w, input: options(scores=input.scores, thresholds=input.thresholds),
+    message:
+        "Score and decision of every test clip, stage {wildcards.stage}"
+    shell:
+        "python -m asdpipe --log {log} scores-table --clips {input.clips} {params.files} --table {output.table}"

@@ -51,3 +51,34 @@ rule features_pool:
     shell:
         "python -m asdpipe --log {log} features-pool --settings {params.settings:q} --shard {wildcards.shard} "
         "--clips {input.clips} --samples {output.samples} --index {output.index} --skipped {output.skipped}"
+
+
+rule features_selected:
+    input:
+        selected=f"{STAGE}/selected.parquet",
+        pool_clips=lambda w: f"results/external/{pool_of(w)}/clips.parquet",
+    output:
+        samples=f"{STAGE}/selected_waveforms.int16",
+        index=f"{STAGE}/selected_waveforms.parquet",
+        skipped=f"{STAGE}/selected_skipped.csv",
+    log:
+        f"{STAGE}/logs/features_selected.log",
+    benchmark:
+        f"{STAGE}/benchmarks/features_selected.tsv"
+    # Stage 0 draws the external clips of stage 1.
+    wildcard_constraints:
+        stage=r"\d+",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        settings=selected_settings,
+    message:
+        "Decoding the external clips that {wildcards.method} selects, stage {wildcards.stage}, seed {wildcards.seed}"
+    shell:
+        "python -m asdpipe --log {log} features-selected --settings {params.settings:q} --selected {input.selected} "
+        "--pool-clips {input.pool_clips} --samples {output.samples} --index {output.index} "
+        "--skipped {output.skipped}"

@@ -49,7 +49,7 @@ rule demo_pool:
 
 rule manifest:
     input:
-        folders=dataset_folders,
+        sources=dataset_sources,
     output:
         clips="results/data/{dataset}/clips.parquet",
     log:
@@ -64,12 +64,13 @@ rule manifest:
         runtime=30,
     params:
         root=dataset_root,
-        settings=dataset_settings("format", "machines"),
+        truth=ground_truth,
+        settings=dataset_settings("format", "year", "machines", "parts", "check_counts", "revealed_attributes", "table"),
     message:
         "Listing the clips of {wildcards.dataset}"
     shell:
         "python -m asdpipe --log {log} manifest --name {wildcards.dataset} --root {params.root:q} "
-        "--settings {params.settings:q} --clips {output.clips}"
+        "--truth={params.truth:q} --settings {params.settings:q} --clips {output.clips}"
 
 
 rule manifest_pool:
@@ -77,6 +78,7 @@ rule manifest_pool:
         folders=pool_folders,
     output:
         clips="results/external/{pool}/clips.parquet",
+        left_out="results/external/{pool}/left_out.csv",
     log:
         "results/external/{pool}/logs/manifest_pool.log",
     benchmark:
@@ -85,13 +87,13 @@ rule manifest_pool:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
         runtime=60,
     params:
         root=pool_root,
-        settings=pool_settings("format", "shards"),
+        settings=pool_settings("format", "table", "shards"),
     message:
         "Listing the clips of the external pool {wildcards.pool}"
     shell:
         "python -m asdpipe --log {log} manifest-pool --name {wildcards.pool} --root {params.root:q} "
-        "--settings {params.settings:q} --clips {output.clips}"
+        "--settings {params.settings:q} --clips {output.clips} --left-out {output.left_out}"

@@ -31,14 +31,14 @@ rule score:
 
 rule score_external:
     input:
+        unpack(shard_inputs),
         weights=f"{STAGE}/model.safetensors",
         description=f"{STAGE}/model.json",
         representatives=f"{STAGE}/representatives.parquet",
         thresholds=f"{STAGE}/thresholds.parquet",
-        index=lambda w: f"results/external/{CONFIG.datasets[w.dataset].pool}/{w.shard}/waveforms.parquet",
-        samples=lambda w: f"results/external/{CONFIG.datasets[w.dataset].pool}/{w.shard}/waveforms.int16",
     output:
         scores=f"{STAGE}/external/{{shard}}.parquet",
+        skipped=f"{STAGE}/external/{{shard}}_skipped.csv",
     log:
         f"{STAGE}/logs/score_external_{{shard}}.log",
     benchmark:
@@ -52,10 +52,14 @@ rule score_external:
         gpu=gpus,
     params:
         pool=lambda w: CONFIG.datasets[w.dataset].pool,
+        settings=shard_settings,
+        files=lambda w, input: options(
+            **{name: input[name] for name in ("index", "samples", "pool_clips") if name in input.keys()}
+        ),
     message:
         "Scoring external shard {wildcards.shard} with {wildcards.method}, stage {wildcards.stage}, "
         "seed {wildcards.seed}"
     shell:
-        "python -m asdpipe --log {log} score-external --pool {params.pool} --weights {input.weights} --description {input.description} "
-        "--representatives-in {input.representatives} --thresholds {input.thresholds} "
-        "--index {input.index} --samples {input.samples} --scores {output.scores}"
+        "python -m asdpipe --log {log} score-external --pool {params.pool} {params.settings} --weights {input.weights} "
+        "--description {input.description} --representatives-in {input.representatives} "
+        "--thresholds {input.thresholds} {params.files} --scores {output.scores} --skipped {output.skipped}"

@@ -4,7 +4,7 @@
 rule select:
     input:
         pool_clips=lambda w: f"results/external/{pool_of(w)}/clips.parquet",
-        pool_index=lambda w: pool_files(w, "waveforms.parquet"),
+        pool_index=lambda w: packed_shards(w, "waveforms.parquet"),
         thresholds=f"{STAGE}/thresholds.parquet",
         scores=shard_scores,
     output:
@@ -21,10 +21,31 @@ rule select:
         runtime=lambda w, attempt: attempt * 30,
     params:
         settings=method_settings("external"),
-        files=lambda w, input: options(pool_index=input.pool_index, scores=input.scores),
+        stage=lambda w: w.stage,
+        files=lambda w, input: options(pool_index=input.pool_index, thresholds=input.thresholds, scores=input.scores),
     message:
         "Selecting external clips with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}"
     shell:
-        "python -m asdpipe --log {log} select --settings {params.settings:q} --stage {wildcards.stage} "
-        "--seed {wildcards.seed} --pool-clips {input.pool_clips} --thresholds {input.thresholds} {params.files} "
+        "python -m asdpipe --log {log} select --settings {params.settings:q} --stage {params.stage} "
+        "--seed {wildcards.seed} --pool-clips {input.pool_clips} {params.files} "
         "--selected {output.selected}"
+
+
+# There are no scores before stage 1: its external clips, if any, are drawn at random.
+use rule select as select_first with:
+    input:
+        pool_clips=lambda w: f"results/external/{pool_of(w)}/clips.parquet",
+        pool_index=lambda w: packed_shards(w, "waveforms.parquet"),
+        clips="results/data/{dataset}/clips.parquet",
+    output:
+        selected="results/{dataset}/{method}/seed{seed}/stage0/selected.parquet",
+    log:
+        "results/{dataset}/{method}/seed{seed}/stage0/logs/select.log",
+    benchmark:
+        "results/{dataset}/{method}/seed{seed}/stage0/benchmarks/select.tsv"
+    params:
+        settings=method_settings("external"),
+        stage=0,
+        files=lambda w, input: options(pool_index=input.pool_index, clips=input.clips),
+    message:
+        "Drawing the external clips of stage 1 at random for {wildcards.method}, seed {wildcards.seed}"

@@ -1,37 +1,38 @@
 """Manifests: one row per audio file, with what its place and name say."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
-from asdpipe.data.waveforms import BadClip, read_header
+from asdpipe.data.waveforms import BadClip, Header, read_header
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+# Network disks answer slowly but many at a time.
+READERS = 8
 
 
-def audio_files(folder: Path, recursive: bool = False) -> Iterator[Path]:
+def audio_files(folder: Path) -> Iterator[Path]:
     """Yield the audio files of a folder in the order of their names; hidden files are left out."""
-    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
+    for path in sorted(folder.iterdir()):
         if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
             yield path
 
 
 def add_headers(clips: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
     """Return the manifest with sample_rate and num_frames; null where the header cannot be read."""
-    rates: list[int | None] = []
-    frames: list[int | None] = []
-    for path in paths:
-        try:
-            header = read_header(path)
-        except BadClip:
-            # The features step decides what becomes of bad clips, and says why they are bad.
-            rates.append(None)
-            frames.append(None)
-        else:
-            rates.append(header.sample_rate)
-            frames.append(header.num_frames)
+    with ThreadPoolExecutor(READERS) as readers:
+        headers = list(readers.map(_header, paths))
     return clips.assign(
-        sample_rate=pd.array(rates, dtype="Int32"),
-        num_frames=pd.array(frames, dtype="Int64"),
+        sample_rate=pd.array([header and header.sample_rate for header in headers], dtype="Int32"),
+        num_frames=pd.array([header and header.num_frames for header in headers], dtype="Int64"),
     )
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        return read_header(path)
+    except BadClip:
+        # The features step decides what becomes of bad clips, and says why they are bad.
+        return None

@@ -1,120 +1,203 @@
-"""DCASE Task 2 data sets: folders, file names and attributes csvs."""
+"""DCASE Task 2 data sets: their folders, and the manifest of their clips."""
 
-import csv
-import re
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from asdpipe.challenge import YEARS, Part
 from asdpipe.data.clips import add_headers, audio_files
+from asdpipe.data.dcase_counts import check_published
+from asdpipe.data.dcase_names import SPLITS, Clip, bare_stem, known_attributes, parse_clip
+from asdpipe.data.dcase_truth import csv_rows, hide_attributes, label_evaluation, reveal_attributes
 from asdpipe.errors import UserError
 
-# section_00_source_train_normal_0000_vel_8_loc_E.wav, as of DCASE 2022; the attributes may be missing.
-NAME = re.compile(
-    r"section_(?P<section>\d\d)_(?P<domain>source|target)_(?P<split>train|test)"
-    r"_(?P<label>normal|anomaly)_(?P<number>\d+)(?:_(?P<attributes>.+))?"
-)
-UNKNOWN_ATTRIBUTES = frozenset({"", "noAttribute"})
-SPLITS = ("train", "test")
+PARTS: tuple[Part, ...] = ("dev", "eval")
+logger = logging.getLogger(__name__)
 
 
-def machine_folders(root: Path, machines: Iterable[str] | None = None) -> list[tuple[str, str, Path]]:
+def machine_folders(
+    root: Path, machines: Iterable[str] | None = None, parts: Collection[Part] = PARTS
+) -> list[tuple[Part, str, Path]]:
     """Find the machine types of a data set.
 
     Args:
-        root: either holds dev_data/raw/<machine> and eval_data/raw/<machine> (also without raw/), or <machine>.
+        root: holds dev_data/<machine> and eval_data/<machine>, dev_data/<machine> of both, or <machine>; each also
+            with raw/ before <machine>.
         machines: only these; None: all.
+        parts: only these, where the folders tell; the folder of a renamed tree may hold both.
 
     Returns:
-        (part, machine, folder), part being dev or eval, by part and name.
+        (part by folder, machine, folder), by part and name; without dev_data and eval_data the part is dev.
 
     Raises:
         UserError: no such folder, no machine type in it, or one that is asked for is missing.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder; check the root of the data set in the config")
-    found = []
-    parts = [(part, root / f"{part}_data") for part in ("dev", "eval") if (root / f"{part}_data").is_dir()]
-    for part, folder in parts or [("dev", root)]:
-        raw = folder / "raw"
-        for machine in sorted((raw if raw.is_dir() else folder).iterdir()):
-            if (machine / "train").is_dir():
-                found.append((part, machine.name, machine))
+    found = _scan(root)
     if not found:
         raise UserError(f"{root}: has no <machine>/train folder, here or under dev_data/raw; is it a DCASE data set?")
+    if _is_official(found):
+        found = [each for each in found if each[0] in parts]
+        if not found:
+            raise UserError(f"{root}: has only eval_data, no dev_data; add it, or set the data set's parts: [eval]")
     if machines is not None:
         wanted = set(machines)
         missing = wanted - {machine for _, machine, _ in found}
         if missing:
-            there = ", ".join(machine for _, machine, _ in found)
+            there = ", ".join(dict.fromkeys(machine for _, machine, _ in found))
             raise UserError(f"{root}: machine type {', '.join(sorted(missing))} is not there; there are: {there}")
         found = [each for each in found if each[1] in wanted]
     return found
 
 
-def list_clips(root: Path, dataset: str, machines: Iterable[str] | None = None) -> pd.DataFrame:
-    """Return the manifest of a data set in DCASE layout.
+def clip_folders(root: Path, machines: Iterable[str] | None = None, parts: Collection[Part] = PARTS) -> list[str]:
+    """Return the folders that hold clips; adding or removing a file changes the time of its folder."""
+    found = machine_folders(root, machines, parts)
+    return [str(folder / split) for _, _, folder in found for split in SPLITS if (folder / split).is_dir()]
+
+
+def list_clips(
+    root: Path,
+    dataset: str,
+    machines: Iterable[str] | None = None,
+    *,
+    year: int | None = None,
+    parts: Collection[Part] = PARTS,
+    truth: Path | None = None,
+    check_counts: bool = True,
+    revealed: bool = True,
+) -> pd.DataFrame:
+    """Return the manifest of a data set in DCASE layout: the columns of the table ``clips``.
+
+    Args:
+        machines: only these; None: all.
+        year: of the challenge; it tells dev from eval, and has ground truth and published counts. None: names and
+            folders alone tell.
+        parts: development and evaluation set, or one of them.
+        truth: folder with the ground truth of the year; None: root/ground_truth, if there.
+        check_counts: stop unless the numbers of clips are those published for the year, and each machine type has
+            training clips. False: a part of the data will do.
+        revealed: fill attributes that the challenge hid with those published later; else hide them everywhere.
 
     Raises:
-        UserError: a folder is missing or empty, or a name does not follow DCASE's pattern.
+        UserError: a folder or a file is missing, a name does not fit, a clip is there twice, ground truth and clips
+            do not belong together, or the counts differ.
     """
-    rows: list[dict[str, Any]] = []
-    for part, machine, folder in machine_folders(root, machines):
-        attributes = dict(_csv_attributes(folder))
-        before = len(rows)
-        for split in SPLITS:
-            if (folder / split).is_dir():
-                rows += [
-                    {"dataset": dataset, "machine": machine, "part": part, **_parse(path, split, attributes)}
-                    for path in audio_files(folder / split)
-                ]
-        if not any(row["split"] == "train" for row in rows[before:]):
-            raise UserError(f"{folder / 'train'}: holds no audio file; a machine type needs normal training clips")
-    paths = [row["path"] for row in rows]
-    frame = pd.DataFrame(rows).assign(
-        clip_id=[path.relative_to(root).as_posix() for path in paths],
-        path=[str(path) for path in paths],
+    if truth is not None and year is None:
+        raise UserError(f"{truth}: ground truth is read for a year of the challenge only; set the data set's year")
+    machines = None if machines is None else sorted(set(machines))
+    clips = _read_clips(root, machines, year, parts, check_counts)
+    _stop_at_duplicates(clips)
+    if year is not None:
+        if truth is None and (root / "ground_truth").is_dir():
+            truth = root / "ground_truth"
+        label_evaluation(clips, truth, year, complete=check_counts)
+        if revealed:
+            reveal_attributes(clips, truth, year)
+        else:
+            hide_attributes(clips, year)
+        if check_counts:
+            check_published(root, clips, year, parts, machines)
+    elif unknown := sorted({clip.machine for clip in clips if clip.split == "test" and clip.is_normal is None}):
+        logger.warning("%s: test clips of %s have no label in their names", root, ", ".join(unknown))
+    frame = pd.DataFrame(
+        {
+            "clip_id": [clip.path.relative_to(root).as_posix() for clip in clips],
+            "path": [str(clip.path) for clip in clips],
+            "dataset": dataset,
+            "machine": [clip.machine for clip in clips],
+            "section": [clip.section for clip in clips],
+            "domain": [clip.domain for clip in clips],
+            "split": [clip.split for clip in clips],
+            "part": [clip.part for clip in clips],
+            "is_normal": [clip.is_normal for clip in clips],
+            "attributes": [clip.attributes for clip in clips],
+        }
     )
-    return add_headers(frame, paths)
+    return add_headers(frame, [clip.path for clip in clips])
 
 
-def _parse(path: Path, split: str, csv_attributes: dict[str, str]) -> dict[str, Any]:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
+def _scan(root: Path) -> list[tuple[Part, str, Path]]:
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder; check the root of the data set in the config")
+    found: list[tuple[Part, str, Path]] = []
+    places: list[tuple[Part, Path]] = [("dev", root), ("dev", root / "dev_data"), ("eval", root / "eval_data")]
+    for part, place in places:
+        # raw/ may be there or not; what is in both is found twice and reported.
+        for folder in (place, place / "raw"):
+            for machine in folder.iterdir() if folder.is_dir() else ():
+                if any((machine / split).is_dir() for split in SPLITS):
+                    found.append((part, machine.name, machine))
+    return sorted(found)
+
+
+def _is_official(found: Iterable[tuple[Part, str, Path]]) -> bool:
+    """Only the organisers' tree has eval_data: there, the folders tell dev from eval."""
+    return any(part == "eval" for part, _, _ in found)
+
+
+def _read_clips(
+    root: Path, machines: Collection[str] | None, year: int | None, parts: Collection[Part], check_counts: bool
+) -> list[Clip]:
+    official = _is_official(_scan(root))
+    folders = machine_folders(root, machines, parts)
+    clips: list[Clip] = []
+    for part, machine, folder in folders:
+        csv_attributes = dict(_csv_attributes(folder))
+        for split in SPLITS:
+            for path in audio_files(folder / split) if (folder / split).is_dir() else ():
+                clip = parse_clip(path, machine, part, year)
+                if clip.attributes is None:
+                    clip.attributes = csv_attributes.get(path.stem)
+                if year is not None:
+                    clip.part = _part_of_year(clip, part if official else None, year)
+                clips.append(clip)
+    trained = {clip.machine for clip in clips if clip.split == "train"}
+    for _, machine, folder in folders:
+        if machine not in trained:
+            message = f"{folder / 'train'}: holds no audio file; a machine type needs normal training clips"
+            if check_counts:
+                raise UserError(message)
+            logger.warning(message)
+    clips = [clip for clip in clips if clip.part in parts]
+    if not clips:
+        raise UserError(f"{root}: has no clips of part {', '.join(sorted(parts))}; check the data set's parts")
+    return clips
+
+
+def _part_of_year(clip: Clip, folder_part: Part | None, year: int) -> Part:
+    part = next((part for part in PARTS if clip.section in YEARS[year].part(part).get(clip.machine, ())), None)
+    if part is None:
         message = (
-            f"{path}: the name does not follow DCASE's pattern "
-            "section_<NN>_<source|target>_<train|test>_<normal|anomaly>_<number>[_<attributes>]"
+            f"{clip.path}: DCASE {year} has no section {clip.section} of machine type {clip.machine}; "
+            "check the data set's year and root, or list the machine types to use in machines"
         )
         raise UserError(message)
-    if match["split"] != split:
-        raise UserError(f"{path}: the name says {match['split']}, the folder says {split}")
-    if split == "train" and match["label"] != "normal":
-        raise UserError(f"{path}: an anomaly among the training clips; training takes normal clips only")
-    attributes = match["attributes"] or csv_attributes.get(path.stem, "")
-    return {
-        "path": path,
-        "section": match["section"],
-        "domain": match["domain"],
-        "split": split,
-        "is_normal": match["label"] == "normal",
-        "attributes": None if attributes in UNKNOWN_ATTRIBUTES else attributes,
-    }
+    if folder_part not in (None, part):
+        message = (
+            f"{clip.path}: section {clip.section} of {clip.machine} is in DCASE {year}'s {part} set, "
+            f"but the file lies in {folder_part}_data; check the data set's year, and move the file"
+        )
+        raise UserError(message)
+    if part == "dev" and clip.split == "test" and clip.is_normal is None:
+        raise UserError(f"{clip.path}: a development clip without normal or anomaly in its name; fetch it again")
+    return part
+
+
+def _stop_at_duplicates(clips: Iterable[Clip]) -> None:
+    seen: dict[tuple[str, str, str, str], Path] = {}
+    for clip in clips:
+        first = seen.setdefault((clip.part, clip.machine, clip.split, clip.path.stem), clip.path)
+        if first != clip.path:
+            raise UserError(f"{first} and {clip.path}: the same clip twice; remove one of them")
 
 
 def _csv_attributes(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield (stem, attributes) of the rows of attributes_NN.csv, as key_value pairs joined by underscores."""
     for file in sorted(folder.glob("attributes_*.csv")):
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.reader(lines, skipinitialspace=True)
-            next(rows, None)
-            for row in rows:
-                if row:
-                    yield Path(row[0]).stem, "_".join(value for value in row[1:] if value)
-
-
-def clip_folders(root: Path, machines: Iterable[str] | None = None) -> list[str]:
-    """Return the folders that hold clips; adding or removing a file changes the time of its folder."""
-    found = machine_folders(root, machines)
-    return [str(folder / split) for _, _, folder in found for split in SPLITS if (folder / split).is_dir()]
+        for _, row in csv_rows(file):
+            # The heading is no clip's name. Rows are ragged, and those of evaluators end with the file's full name.
+            values = [value for value in row[1:] if value and not bare_stem(value).startswith("section_")]
+            if attributes := known_attributes("_".join(values)):
+                yield bare_stem(row[0]), attributes

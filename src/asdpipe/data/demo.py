@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from asdpipe.config import SAMPLE_RATE
+from asdpipe.config_data import SAMPLE_RATE
 from asdpipe.data.sounds import (
     Rng,
     Wave,

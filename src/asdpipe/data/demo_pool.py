@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asdpipe.config import SAMPLE_RATE
+from asdpipe.config_data import SAMPLE_RATE
 from asdpipe.data.sounds import (
     Range,
     Rng,

@@ -12,7 +12,7 @@ import soundfile as sf
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import fftconvolve, lfilter
 
-from asdpipe.config import SAMPLE_RATE
+from asdpipe.config_data import SAMPLE_RATE
 
 PEAK_LIMIT = 0.89  # of full scale; the converter saturates here, which the demo's levels never reach in practice
 

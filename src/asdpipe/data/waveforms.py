@@ -1,7 +1,8 @@
 """Waveforms: from an audio file to 16 kHz mono samples, packed once into one memory-mapped file."""
 
+import io
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -12,11 +13,14 @@ import soxr
 from numpy.typing import NDArray
 
 from asdpipe.artifacts import read_table
-from asdpipe.config import SAMPLE_RATE
+from asdpipe.config_data import SAMPLE_RATE
 from asdpipe.errors import UserError
 
 FULL_SCALE = 32768
 LONGEST_SECONDS = 3600.0
+
+Source = Path | bytes
+"""An audio file, or what it contains."""
 
 
 class BadClip(Exception):
@@ -30,16 +34,26 @@ class Header(NamedTuple):
     num_frames: int
 
 
-def read_header(path: Path) -> Header:
+class Decoded(NamedTuple):
+    """A clip after decoding."""
+
+    clip_id: str
+    name: str
+    """What it is called in messages."""
+    samples: NDArray[np.int16] | BadClip
+    """16 kHz mono, or why there are none."""
+
+
+def read_header(source: Source) -> Header:
     """Read sample rate and length from a file's header.
 
     Raises:
         BadClip: the file is empty, missing, or not audio that soundfile reads.
     """
     try:
-        if path.stat().st_size == 0:
+        if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
             raise BadClip("the file is empty")
-        info = soundfile.info(str(path))
+        info = soundfile.info(_readable(source))
     except OSError as error:
         raise BadClip(f"the file cannot be opened ({error.strerror})") from None
     except soundfile.LibsndfileError:
@@ -47,7 +61,11 @@ def read_header(path: Path) -> Header:
     return Header(info.samplerate, info.frames)
 
 
-def read_clip(path: Path, channel: Literal["mix"] | int = "mix", min_seconds: float = 0.0) -> NDArray[np.float32]:
+def _readable(source: Source) -> str | BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
+
+
+def read_clip(source: Source, channel: Literal["mix"] | int = "mix", min_seconds: float = 0.0) -> NDArray[np.float32]:
     """Read a clip as 16 kHz mono, float32 (samples,), nominally in [-1, 1].
 
     Args:
@@ -57,14 +75,14 @@ def read_clip(path: Path, channel: Literal["mix"] | int = "mix", min_seconds: fl
     Raises:
         BadClip: unreadable, truncated, too short, not finite, silent, or without that channel.
     """
-    header = read_header(path)
+    header = read_header(source)
     if header.num_frames > LONGEST_SECONDS * header.sample_rate:
         raise BadClip(f"lasts {header.num_frames / header.sample_rate:.0f} s, longer than an hour: cut it into clips")
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(_readable(source), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise BadClip(f"decoding failed ({str(error).rstrip('.')}): the file is damaged or truncated") from None
-    expected = max(header.num_frames, promised_wav_frames(path))
+    expected = max(header.num_frames, promised_wav_frames(source))
     if len(samples) < expected:
         raise BadClip(f"truncated: its header promises {expected} frames, it holds {len(samples)}")
     if len(samples) < max(1, min_seconds * rate):
@@ -83,12 +101,12 @@ def read_clip(path: Path, channel: Literal["mix"] | int = "mix", min_seconds: fl
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def promised_wav_frames(path: Path) -> int:
+def promised_wav_frames(source: Source) -> int:
     """Return the frames that a RIFF header promises, 0 for other files and for streams of unknown length.
 
     libsndfile quietly corrects the length of a truncated wav; this does not.
     """
-    with path.open("rb") as file:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         if file.read(4) != b"RIFF" or len(file.read(8)) < 8:
             return 0
         block_align = 0
@@ -115,17 +133,10 @@ def to_float(x: NDArray[np.int16]) -> NDArray[np.float32]:
     return x.astype(np.float32) / np.float32(FULL_SCALE)
 
 
-def pack(
-    clips: Iterable[tuple[str, Path]],
-    read: Callable[[Path], NDArray[np.float32]],
-    file: BinaryIO,
-    done: Callable[[int], None],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Decode clips once and append their int16 samples to a file.
+def pack(clips: Iterable[Decoded], file: BinaryIO, done: Callable[[int], None]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Append the samples of decoded clips to a file, in their order.
 
     Args:
-        clips: (clip_id, path) in the order they are packed.
-        read: returns 16 kHz mono float32 samples, or raises BadClip.
         done: called with 1 after every clip.
 
     Returns:
@@ -133,12 +144,10 @@ def pack(
     """
     packed, bad = [], []
     offset = 0
-    for clip_id, path in clips:
+    for clip_id, name, samples in clips:
         done(1)
-        try:
-            samples = to_int16(read(path))
-        except BadClip as reason:
-            bad.append((str(path), str(reason)))
+        if isinstance(samples, BadClip):
+            bad.append((name, str(samples)))
             continue
         file.write(samples.astype("<i2").tobytes())
         packed.append((clip_id, offset, len(samples)))
@@ -179,6 +188,9 @@ class Waveforms:
 
     def __len__(self) -> int:
         return len(self.clip_ids)
+
+    def __iter__(self) -> Iterator[NDArray[np.int16]]:
+        return (self[clip] for clip in range(len(self)))
 
     def __getitem__(self, clip: int) -> NDArray[np.int16]:
         start = self._offset[clip]

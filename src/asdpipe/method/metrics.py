@@ -1,18 +1,40 @@
-"""Metrics of DCASE Task 2 (paper §5.1): AUC, AUC per domain, pAUC and the official score; ARI of pseudo-labels."""
+"""Metrics of DCASE Task 2 (paper §5.1): AUC, pAUC, the official score of each year; ARI of pseudo-labels."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
-METRICS = ("auc", "auc_source", "auc_target", "auc_source_within", "auc_target_within", "pauc", "official")
+METRICS = (
+    "auc",
+    "auc_source",
+    "auc_target",
+    "auc_source_within",
+    "auc_target_within",
+    "pauc",
+    "pauc_source_within",
+    "pauc_target_within",
+    "official",
+)
 MAX_FPR = 0.1
+
+Scoring = Literal["dcase2020", "dcase2021", "dcase2022"]
+OFFICIAL_TERMS: dict[Scoring, tuple[str, ...]] = {
+    "dcase2020": ("auc", "pauc"),
+    "dcase2021": ("auc_source_within", "auc_target_within", "pauc_source_within", "pauc_target_within"),
+    "dcase2022": ("auc_source", "auc_target", "pauc"),
+}
+"""What enters the official score: of 2020 (no domains), of 2021, of 2022 and later."""
 
 
 def evaluate(
-    is_normal: NDArray[np.bool_], domain: Sequence[str | None], score: NDArray[np.floating]
+    is_normal: NDArray[np.bool_],
+    domain: Sequence[str | None],
+    score: NDArray[np.floating],
+    scoring: Scoring = "dcase2022",
 ) -> dict[str, float]:
     """Return the metrics, in [0, 1], of one machine type and section.
 
@@ -20,7 +42,8 @@ def evaluate(
     - ``auc_source``, ``auc_target``: normal clips of the domain against *all* anomalies (DCASE 2022 and later).
     - ``auc_source_within``, ``auc_target_within``: against the anomalies of the same domain (DCASE 2021).
     - ``pauc``: false-positive rates up to 0.1, McClish-standardised (chance 0.5), all test clips.
-    - ``official``: harmonic mean of auc_source, auc_target and pauc.
+    - ``pauc_source_within``, ``pauc_target_within``: the same, clips of one domain only (DCASE 2021).
+    - ``official``: what this machine type and section contribute to the official score, see ``official_score``.
 
     A metric without normal or without anomalous clips is NaN, and so is an official score that needs it.
 
@@ -28,14 +51,34 @@ def evaluate(
         is_normal: (clips,); domain: "source", "target" or None when unknown; score: (clips,), larger = anomalous.
     """
     domains = np.asarray(domain, dtype=object)
-    values = {"auc": _auc(is_normal, score)}
+    values = {"auc": _auc(is_normal, score), "pauc": _auc(is_normal, score, max_fpr=MAX_FPR)}
     for name in ("source", "target"):
         inside = domains == name
         values[f"auc_{name}"] = _auc(is_normal, score, inside | ~is_normal)
         values[f"auc_{name}_within"] = _auc(is_normal, score, inside)
-    values["pauc"] = _auc(is_normal, score, max_fpr=MAX_FPR)
-    values["official"] = harmonic_mean([values["auc_source"], values["auc_target"], values["pauc"]])
+        values[f"pauc_{name}_within"] = _auc(is_normal, score, inside, MAX_FPR)
+    values["official"] = official_score([""], [values], scoring)
     return {name: values[name] for name in METRICS}
+
+
+def official_score(machines: Sequence[str], values: Sequence[Mapping[str, float]], scoring: Scoring) -> float:
+    """Return the official score of a year; NaN if any term is.
+
+    - 2022 and later: harmonic mean of source AUC, target AUC and pAUC of all machine types and sections.
+    - 2021: harmonic mean of AUC and pAUC of all machine types, sections and domains, each domain by itself.
+    - 2020: mean of AUC and pAUC over the machine IDs of a machine type, then over machine types. The challenge ranked
+      per machine type and has no overall number; this one is ASDKit's.
+
+    Args:
+        machines: machine type of each machine type and section (machine ID in 2020); values: their metrics.
+    """
+    terms = [[each[name] for name in OFFICIAL_TERMS[scoring]] for each in values]
+    if scoring != "dcase2020":
+        return harmonic_mean(value for each in terms for value in each)
+    by_machine: dict[str, list[list[float]]] = {}
+    for machine, each in zip(machines, terms, strict=True):
+        by_machine.setdefault(machine, []).append(each)
+    return float(np.mean([np.mean(each) for each in by_machine.values()]))
 
 
 def _auc(

@@ -1,1 +1,1 @@
-"""One file per rule, as data flows: manifest, features, train, embed, score, select, pseudo_label, evaluate."""
+"""One file per rule, as data flows, from download to submission."""

@@ -46,6 +46,7 @@ def embed(
     if weights is not None and description is not None:
         network, num_samples = load_model(weights, description)
         facts = {"weights_sha256": file_digest(weights)}
-    vectors = np.concatenate(list(embed_clips(network, waveforms, num_samples, pick_device(device))))
+    batches = embed_clips(network, waveforms, len(waveforms), num_samples, pick_device(device))
+    vectors = np.concatenate(list(batches))
     frame = pd.DataFrame({"clip_id": waveforms.clip_ids, "embedding": list(vectors)})
     write_table("embeddings", frame, embeddings, facts)

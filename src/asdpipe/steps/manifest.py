@@ -1,15 +1,13 @@
 """Step 1, manifest: which clips there are."""
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from asdpipe.artifacts import write_table
-from asdpipe.config import Dataset, Pool
-from asdpipe.data import audioset, dcase
+import pyarrow.compute as pc
+
+from asdpipe.artifacts import whole_folder, write_csv, write_table
+from asdpipe.config_data import Dataset, Pool
+from asdpipe.data import audioset, dcase, labelled_folder
 from asdpipe.steps.options import OutFile, OutFolder, Settings, Text
 
 logger = logging.getLogger(__name__)
@@ -21,7 +19,7 @@ def demo_dataset(settings: Settings, folder: OutFolder) -> None:
     from asdpipe.data.demo import write_dataset
 
     dataset = Dataset.model_validate_json(settings)
-    with _whole_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
         write_dataset(
             temporary,
             seed=dataset.demo.seed,
@@ -37,7 +35,7 @@ def demo_pool(settings: Settings, folder: OutFolder) -> None:
     from asdpipe.data.demo_pool import write_pool
 
     pool = Pool.model_validate_json(settings)
-    with _whole_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
         write_pool(
             temporary,
             seed=pool.demo.seed,
@@ -46,42 +44,49 @@ def demo_pool(settings: Settings, folder: OutFolder) -> None:
         )
 
 
-def manifest(name: Text, root: Text, settings: Settings, clips: OutFile) -> None:
+def manifest(name: Text, root: Text, settings: Settings, clips: OutFile, truth: Text = "") -> None:
     """List the clips of a data set.
 
     Args:
-        name: of the data set; root: its folder; settings: uses machines.
+        name: of the data set; root: its folder; settings: uses format, year, machines, parts, check_counts,
+            revealed_attributes, table.
+        truth: folder with the ground truth of the evaluation test clips; "": root/ground_truth, if there.
     """
     dataset = Dataset.model_validate_json(settings)
-    frame = dcase.list_clips(Path(root), name, dataset.machines)
-    counts = frame.groupby(["part", "machine", "split", "domain", "is_normal"]).size()
+    if dataset.format == "folder":
+        from asdpipe.data import folder
+
+        frame = folder.list_clips(Path(root), name, dataset.machines, dataset.table)
+    else:
+        frame = dcase.list_clips(
+            Path(root),
+            name,
+            dataset.machines,
+            year=dataset.year,
+            parts=dataset.parts,
+            truth=Path(truth) if truth else None,
+            check_counts=dataset.check_counts,
+            revealed=dataset.revealed_attributes,
+        )
+    counts = frame.groupby(["part", "machine", "split", "domain", "is_normal"], dropna=False).size()
     logger.info("%d clips of %d machine types\n%s", len(frame), frame.machine.nunique(), counts.to_string())
     write_table("clips", frame, clips)
 
 
-def manifest_pool(name: Text, root: Text, settings: Settings, clips: OutFile) -> None:
+def manifest_pool(name: Text, root: Text, settings: Settings, clips: OutFile, left_out: OutFile) -> None:
     """List the clips of an external pool.
 
     Args:
-        name: of the pool; root: its folder; settings: uses shards.
+        name: of the pool; root: its folder; settings: uses format, table, shards.
+        left_out: csv of audio without label and labels without audio.
     """
-    frame, remarks = audioset.list_clips(Path(root), name, Pool.model_validate_json(settings).shards)
-    logger.info("%d external clips with %d labels", len(frame), frame.mids.str[0].nunique())
-    for remark in remarks:
-        logger.warning("%s: %s", root, remark)
-    write_table("pool_clips", frame, clips)
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder and rename it to ``folder`` when the block ends well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    pool = Pool.model_validate_json(settings)
+    if pool.format == "folder":
+        listed, lost = labelled_folder.list_clips(Path(root), name, pool.table, pool.shards)
+    else:
+        listed, lost = audioset.list_clips(Path(root), name, pool.shards)
+    logger.info("%d external clips with %d labels", len(listed), len(pc.unique(pc.list_flatten(listed["mids"]))))
+    for reason, count in lost.reason.value_counts().items():
+        logger.warning("%s: %d left out (%s), listed in %s", root, count, reason, left_out)
+    write_csv(lost, left_out)
+    write_table("pool_clips", listed, clips, groups="shard")

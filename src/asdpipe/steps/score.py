@@ -1,15 +1,23 @@
 """Step 5, score: representatives, anomaly scores and thresholds; then the scores of external clips."""
 
 import logging
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from typer import Option
 
 from asdpipe.artifacts import read_table, write_table
 from asdpipe.config import Method
-from asdpipe.data.waveforms import Waveforms
+from asdpipe.config_data import Decoding
+from asdpipe.data.decoding import decoded, sources
+from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, read_clip
+from asdpipe.errors import UserError
 from asdpipe.method.inference import (
     anomaly_scores,
     decision_threshold,
@@ -17,7 +25,13 @@ from asdpipe.method.inference import (
     representatives,
     selection_threshold,
 )
-from asdpipe.steps.options import Device, InFile, Number, OutFile, Settings, Text
+from asdpipe.steps.features import POOL_COLUMNS, leave_out
+from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, Text
+
+# One core decodes some 100 clips of 10 s in a second.
+DECODING_THREADS = 4
+
+MaybeOutFile = Annotated[Path | None, Option(dir_okay=False, help="Artifact to write, if it is wanted.")]
 
 logger = logging.getLogger(__name__)
 
@@ -92,39 +106,86 @@ def score_external(
     description: InFile,
     representatives_in: InFile,
     thresholds: InFile,
-    index: InFile,
-    samples: InFile,
     scores: OutFile,
+    skipped: MaybeOutFile = None,
+    index: MaybeFile = None,
+    samples: MaybeFile = None,
+    pool_clips: MaybeFile = None,
+    shard: Number = 0,
+    settings: Settings = "{}",
     device: Device = "auto",
 ) -> None:
-    """Score one shard of the pool against every machine type; keep what passes its threshold (§4.1.1)."""
+    """Score one shard of the pool against every machine type; keep what passes its threshold (§4.1.1).
+
+    Args:
+        index, samples: the packed shard; or
+        pool_clips, shard, settings, skipped: the manifest, the shard whose files are decoded now, channel, min_seconds
+            and on_bad_clip, and the csv of its bad clips.
+    """
     # PyTorch is only loaded by the steps that need it.
     from asdpipe.training.checkpoint import load_model
     from asdpipe.training.device import pick_device
     from asdpipe.training.embedding import embed
 
     network, num_samples = load_model(weights, description)
-    waveforms = Waveforms([(index, samples)])
+    decoding = Decoding.model_validate_json(settings)
     centres = {
         machine: np.stack(list(part.vector))
         for machine, part in read_table("representatives", representatives_in).groupby("machine")
     }
     limit = read_table("thresholds", thresholds).set_index("machine").threshold
-    kept = [pd.DataFrame({"clip_id": [], "machine": [], "score": []})]
+    clip_ids: list[str] = []
+    bad: list[tuple[str, str]] = []
+    waveforms: Iterable[NDArray[np.int16]]
+    if index is not None and samples is not None:
+        waveforms = packed = Waveforms([(index, samples)])
+        total = len(packed)
+        clip_ids += packed.clip_ids.tolist()
+    elif pool_clips is not None and skipped is not None:
+        table = read_table("pool_clips", pool_clips, POOL_COLUMNS, pc.field("shard") == shard)
+        total = len(table)
+        read = partial(read_clip, channel=decoding.channel, min_seconds=decoding.min_seconds)
+        waveforms = _good(decoded(sources(table), read, DECODING_THREADS), clip_ids, bad)
+    else:
+        raise UserError("score-external needs --index and --samples, or --pool-clips and --skipped")
     start = 0
-    for embedding in embed(network, waveforms, num_samples, pick_device(device)):
-        clip_ids = waveforms.clip_ids[start : start + len(embedding)]
-        start += len(embedding)
+    rows, machines, values = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=object)], [np.zeros(0)]
+    for embedding in embed(network, waveforms, total, num_samples, pick_device(device)):
         for machine, vector in centres.items():
             value, _ = anomaly_scores(embedding, vector)
-            passed = value <= limit[machine]
-            kept.append(pd.DataFrame({"clip_id": clip_ids[passed], "machine": machine, "score": value[passed]}))
-    frame = pd.concat(kept[1:] or kept, ignore_index=True)
-    logger.info("%d clips, %d rows under a threshold", len(waveforms), len(frame))
-    write_table("external_scores", frame, scores, {"pool": pool, "scored": len(waveforms)})
+            passed = np.flatnonzero(value <= limit[machine])
+            rows.append(start + passed)
+            machines.append(np.full(len(passed), machine, dtype=object))
+            values.append(value[passed])
+        start += len(embedding)
+    if skipped is not None:
+        leave_out(pd.DataFrame(bad, columns=["path", "reason"]), total, decoding, skipped)
+    frame = pd.DataFrame(
+        {
+            "clip_id": np.array(clip_ids, dtype=object)[np.concatenate(rows)],
+            "machine": np.concatenate(machines),
+            "score": np.concatenate(values),
+        }
+    )
+    logger.info("%d clips, %d rows under a threshold", start, len(frame))
+    write_table("external_scores", frame, scores, {"pool": pool, "scored": start})
+
+
+def _good(clips: Iterable[Decoded], clip_ids: list[str], bad: list[tuple[str, str]]) -> Iterator[NDArray[np.int16]]:
+    """Yield the samples of good clips and note their names; note bad clips and why they are bad."""
+    for clip_id, name, samples in clips:
+        if isinstance(samples, BadClip):
+            bad.append((name, str(samples)))
+        else:
+            clip_ids.append(clip_id)
+            yield samples
 
 
 def join_embeddings(clips: Path, embeddings: Path) -> tuple[pd.DataFrame, NDArray[np.float32]]:
-    """Return the manifest of the embedded clips and their embeddings, float32 (clips, dim), in the manifest's order."""
+    """Return the manifest of the embedded clips and their embeddings, float32 (clips, dim), in the manifest's order.
+
+    Clips of unknown domain count as source.
+    """
     table = read_table("clips", clips).merge(read_table("embeddings", embeddings), on="clip_id")
+    table = table.assign(domain=table.domain.fillna("source"))
     return table.drop(columns="embedding"), np.stack(list(table.embedding)).astype(np.float32)

@@ -1,22 +1,36 @@
 """Step 6, select: the pseudo-anomalous set for the next stage."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from typer import Option
 
-from asdpipe.artifacts import read_table, write_table
+from asdpipe.artifacts import read_arrow, read_table, write_table
 from asdpipe.config import Method
+from asdpipe.errors import UserError
 from asdpipe.method.selection import select as select_clips
 from asdpipe.method.selection import select_random
-from asdpipe.steps.options import InFile, InFiles, Number, OutFile, Settings
+from asdpipe.steps.options import InFile, MaybeFile, Number, OutFile, Settings
 
 ScoreFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Scores of all shards; none: at random.")]
+IndexFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Packed clips of all shards, if packed.")]
 
 logger = logging.getLogger(__name__)
+
+
+class Candidates(NamedTuple):
+    """Pairs of a clip and a machine type whose threshold it passes."""
+
+    clip: NDArray[np.int64]
+    """Row of the clip in the pool's manifest."""
+    machine: NDArray[np.int64]
+    score: NDArray[np.float64]
 
 
 def select(
@@ -24,49 +38,90 @@ def select(
     stage: Number,
     seed: Number,
     pool_clips: InFile,
-    pool_index: InFiles,
-    thresholds: InFile,
     selected: OutFile,
-    scores: ScoreFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
+    thresholds: MaybeFile = None,
+    clips: MaybeFile = None,
+    pool_index: IndexFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
+    scores: ScoreFiles = [],  # noqa: B006
 ) -> None:
     """Select external clips by the scores of a stage.
 
     Args:
-        settings: uses external; stage, seed: only for selection at random.
-        pool_index: packed clips of every shard; clips that could not be read are not there.
+        settings: uses external; stage, seed: only for selection at random, which stage 0 asks of first_stage.
+        thresholds: of the stage; without them (stage 0), the data set's manifest ``clips`` names the machine types.
+        pool_index: of packed pools: bad clips are not there. Of others they are not among the scores.
     """
     external = Method.model_validate_json(settings).external
-    packed = pd.concat([read_table("waveforms", file) for file in pool_index])
-    pool = read_table("pool_clips", pool_clips)
-    pool = pool[pool.clip_id.isin(packed.clip_id)].reset_index(drop=True)
-    machines = sorted(read_table("thresholds", thresholds).machine)
-    if external.selection == "random":
+    names = read_arrow("pool_clips", pool_clips, ["clip_id"])["clip_id"].combine_chunks()
+    machines = _machines(thresholds, clips)
+    n_out: dict[str, int] = {}
+    if external.selection == "random" or (stage == 0 and external.first_stage == "random"):
+        usable = np.arange(len(names))
+        if pool_index:
+            packed = pa.concat_tables([read_arrow("waveforms", file, ["clip_id"]) for file in pool_index])
+            usable = np.flatnonzero(pc.is_in(names, packed["clip_id"]))
         entropy = int(np.random.SeedSequence((seed, stage)).generate_state(1)[0])
-        clip, machine = select_random(len(pool), len(machines), external.n_max, entropy)
-        score = np.full(len(clip), np.nan)
+        drawn, machine = select_random(len(usable), len(machines), external.n_max, entropy)
+        clip, score = usable[drawn], np.full(len(drawn), np.nan)
         rank = np.concatenate([np.arange(count) + 1 for count in np.bincount(machine)] or [clip])
-        n_out = {}
     else:
-        table = pd.concat([read_table("external_scores", file) for file in scores], ignore_index=True)
-        position = pd.Series(range(len(pool)), index=pool.clip_id)
-        candidates = position[table.clip_id].to_numpy(dtype=np.int64)
-        machine_index = pd.Categorical(table.machine, categories=machines).codes.astype(np.int64)
-        all_scores = table.score.to_numpy()
-        chosen = select_clips(candidates, machine_index, all_scores, external.n_max, external.assign)
-        clip, machine, score = candidates[chosen.row], machine_index[chosen.row], all_scores[chosen.row]
+        found = _candidates(scores, names, machines)
+        chosen = select_clips(found.clip, found.machine, found.score, external.n_max, external.assign)
+        clip, machine, score = found.clip[chosen.row], found.machine[chosen.row], found.score[chosen.row]
         rank = chosen.rank
         n_out = {machines[index]: count for index, count in chosen.n_out.items()}
-    rows = pool.iloc[clip]
-    frame = rows[["clip_id", "path", "shard"]].assign(
-        mid=rows.mids.str[0],
-        display_name=rows.display_names.str[0],
-        machine=np.array(machines, dtype=object)[machine],
-        score=score,
-        rank=rank,
+    clip_id = names.take(pa.array(clip))
+    columns = ["clip_id", "path", "shard", "mids", "display_names"]
+    rows = read_arrow("pool_clips", pool_clips, columns, pc.field("clip_id").isin(clip_id))
+    rows = rows.take(pc.index_in(clip_id, rows["clip_id"]))
+    table = pa.table(
+        {
+            **{name: rows[name] for name in ("clip_id", "path", "shard")},
+            "mid": pc.list_element(rows["mids"], 0),
+            "display_name": pc.list_element(rows["display_names"], 0),
+            "machine": pa.array(machines, pa.string()).take(pa.array(machine)),
+            "score": pa.array(score, from_pandas=True),
+            "rank": pa.array(rank),
+        }
     )
-    taken = frame.machine.value_counts()
-    for name in machines:
-        logger.info("%s: N_out %s, N_ex %d", name, n_out.get(name, 0) if scores else "-", taken.get(name, 0))
-    if frame.empty:
+    taken = np.bincount(machine, minlength=len(machines))
+    for name, count in zip(machines, taken.tolist(), strict=True):
+        logger.info("%s: N_out %s, N_ex %d", name, n_out.get(name, 0) if scores else "-", count)
+    if not len(table):
         logger.warning("no external clip passes a threshold: the next stage trains without external clips")
-    write_table("selected", frame, selected, {"n_out": n_out, "pool": len(pool)})
+    write_table("selected", table, selected, {"n_out": n_out, "pool": len(names)})
+
+
+def _machines(thresholds: Path | None, clips: Path | None) -> list[str]:
+    if thresholds is not None:
+        return sorted(read_table("thresholds", thresholds).machine)
+    if clips is None:
+        raise UserError("select needs --thresholds, or --clips for the names of the machine types")
+    return sorted(pc.unique(read_arrow("clips", clips, ["machine"])["machine"]).to_pylist())
+
+
+def _candidates(files: Sequence[Path], names: pa.StringArray, machines: Sequence[str]) -> Candidates:
+    """Read the scores of all shards.
+
+    Raises:
+        UserError: they are of clips or machine types that are not there.
+    """
+    if not files:
+        raise UserError("select needs --scores, unless it is to draw at random (external.selection: random)")
+    # Every name comes many times: in a dictionary it takes four bytes.
+    encoded = ["clip_id", "machine"]
+    table = pa.concat_tables([read_arrow("external_scores", file, dictionaries=encoded) for file in files])
+    table = table.combine_chunks()
+    columns = []
+    for column, known, kind in (
+        ("clip_id", names, "clip"),
+        ("machine", pa.array(machines, pa.string()), "machine type"),
+    ):
+        values = table[column].combine_chunks()
+        place = pc.index_in(values.dictionary, known)
+        if place.null_count:
+            unknown = values.dictionary.filter(pc.is_null(place))[0]
+            message = f"{files[0].parent}: holds scores of the {kind} {unknown}, which is not there (any more)"
+            raise UserError(f"{message}; delete them and run again")
+        columns.append(place.take(values.indices).to_numpy().astype(np.int64))
+    return Candidates(columns[0], columns[1], table["score"].to_numpy())

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from typer import Option
 
 from asdpipe.artifacts import read_table, write_csv, write_table
@@ -55,19 +56,27 @@ def train(
     table = assemble_labels(
         training_clips(clips, index),
         None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
-        None if selected is None else read_table("selected", selected),
+        None if selected is None else packed_clips(read_table("selected", selected), pool_index),
         method,
     )
     classes = class_indices(table.origin, table.class_name)[1]
     counts = table.origin.value_counts()
     logger.info("stage %d: %s clips in %d classes", stage, counts.to_dict(), len(classes))
+    groups = noise_groups(table)
     if len(classes) == 1:
-        logger.warning("there is one class only: nothing to tell apart, so this stage learns nothing")
+        logger.warning(
+            "there is one class only: nothing to tell apart, so this stage learns nothing; "
+            "a data set of one machine type needs a pool and external.first_stage: random"
+        )
+    if groups.max() == 0 and method.triplet.enabled and method.triplet.noise_from == "other_machine":
+        logger.warning(
+            "there is one machine type and no external clip: without background noise the triplet loss is left out"
+        )
     data = TrainingSet(
         waveforms,
         waveforms.rows(table.clip_id.tolist(), (table.origin == "original").tolist()),
         table.class_index.to_numpy(),
-        table.machine.astype("category").cat.codes.to_numpy(dtype=np.int32),
+        groups,
         (table.domain == "target").to_numpy(),
     )
     network, losses = loop.train(data, len(classes), method, num_samples, (seed, stage), pick_device(device))
@@ -87,9 +96,25 @@ def train(
 
 
 def training_clips(clips: Path, index: Path) -> pd.DataFrame:
-    """Return the manifest's training clips that were packed; bad ones may have been left out."""
-    table, packed = read_table("clips", clips), read_table("waveforms", index)
-    return table[(table.split == "train") & table.clip_id.isin(packed.clip_id)].reset_index(drop=True)
+    """Return the manifest's training clips that were packed; those of unknown domain count as source."""
+    table = read_table("clips", clips)
+    table = packed_clips(table[table.split == "train"], [index])
+    return table.assign(domain=table.domain.fillna("source"))
+
+
+def packed_clips(table: pd.DataFrame, indices: list[Path]) -> pd.DataFrame:
+    """Return the rows whose clips were packed; bad ones may have been left out."""
+    packed = pd.concat([read_table("waveforms", index).clip_id for index in indices])
+    return table[table.clip_id.isin(packed)].reset_index(drop=True)
+
+
+def noise_groups(table: pd.DataFrame) -> NDArray[np.int32]:
+    """Return the group of every clip (clips,): the background noise of a positive comes from another group (eq. 8).
+
+    Groups are machine types. Where there is one machine type only, external clips stand in for the others.
+    """
+    group = table.machine if table.machine.nunique() > 1 else table.origin
+    return group.astype("category").cat.codes.to_numpy(dtype=np.int32)
 
 
 def assemble_labels(

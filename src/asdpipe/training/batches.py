@@ -21,7 +21,7 @@ class TrainingSet:
     """Where the clip is in the waveforms."""
     class_index: NDArray[np.int32]
     machine_index: NDArray[np.int32]
-    """An external clip has the machine type that it was selected for."""
+    """Groups for the triplet's noise: machine types; an external clip has the one that it was selected for."""
     is_target: NDArray[np.bool_]
     """External clips count as source."""
 

@@ -1,0 +1,136 @@
+"""Scores of a pool whose files are decoded on the fly, beside those of the packed pool."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+
+from asdpipe.artifacts import read_table, write_table
+from asdpipe.config import Network
+from asdpipe.errors import UserError
+from asdpipe.steps.features import features_pool
+from asdpipe.steps.score import score_external
+from asdpipe.training.checkpoint import save_model
+from asdpipe.training.loop import build_network
+from tests.conftest import read_facts
+
+CLIPS = 75
+BAD = {3, 40, 74}
+NUM_SAMPLES = 4000
+SMALL = Network(width=8, windows=(512, 256), dft_kernels=(32, 16, 8), dft_strides=(16, 8, 4))
+SKIP = json.dumps({"on_bad_clip": "skip", "min_seconds": 0.1})
+
+
+def sound(number: int) -> bytes:
+    """Return a clip: flac or wav, of 4 rates, mono or stereo, 0.2 to 1.5 s; some are no clips."""
+    rng = np.random.default_rng(number)
+    rate = (16_000, 32_000, 44_100, 48_000)[number % 4]
+    samples = 0.2 * rng.standard_normal((round(rng.uniform(0.2, 1.5) * rate), 1 + number % 2))
+    if number == 74:
+        samples = samples[:100]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="FLAC" if number % 3 else "WAV", subtype="PCM_16")
+    return buffer.getvalue() if number not in (3, 40) else buffer.getvalue()[: 20 * (number - 3)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict:
+    """A small network, its representatives of two machine types, and a pool of files and rows of a parquet file."""
+    folder = tmp_path_factory.mktemp("external")
+    torch.manual_seed(0)
+    network = build_network(SMALL, NUM_SAMPLES).eval()
+    # As after some training: the mean of what batch normalisation has seen is no longer zero.
+    network.train()(0.2 * torch.randn(16, NUM_SAMPLES))
+    save_model(network.eval(), folder / "weights", folder / "description", SMALL, NUM_SAMPLES)
+    with torch.inference_mode():
+        vectors = network(0.2 * torch.randn(6, NUM_SAMPLES)).flatten(1).numpy()
+    frame = pd.DataFrame({"machine": ["fan", "pump"] * 3, "domain": "source", "representative": 0, "clip_id": "x"})
+    write_table("representatives", frame.assign(vector=list(vectors)), folder / "representatives")
+    # Every clip passes.
+    limits = pd.DataFrame({"machine": ["fan", "pump"], "threshold": 2.0, "decision_threshold": 0.0})
+    write_table("thresholds", limits, folder / "thresholds")
+    contents = [sound(number) for number in range(CLIPS)]
+    pq.write_table(pa.table({"video_id": ["x"] * 30, "audio": contents[:30]}), folder / "a.parquet", row_group_size=7)
+    for number in range(30, CLIPS):
+        (folder / f"{number}.audio").write_bytes(contents[number])
+    paths = [str(folder / ("a.parquet" if number < 30 else f"{number}.audio")) for number in range(CLIPS)]
+    table = pd.DataFrame({"clip_id": [f"c{number}" for number in range(CLIPS)], "path": paths, "dataset": "pool"})
+    rows = pd.array([number if number < 30 else None for number in range(CLIPS)], dtype="Int32")
+    table = table.assign(mids=[["/m/1"]] * CLIPS, display_names=[["One"]] * CLIPS, row=rows)
+    table["shard"] = [0] * 5 + [1] * (CLIPS - 5)
+    write_table("pool_clips", table, folder / "clips", groups="shard")
+    features_pool(SKIP, 1, folder / "clips", folder / "samples", folder / "index", folder / "skipped")
+    names = ("weights", "description", "thresholds")
+    return {name: folder / name for name in names} | {"representatives_in": folder / "representatives"}
+
+
+def on_the_fly(files: dict, folder, settings: str = SKIP, shard: int = 1) -> None:
+    clips = files["weights"].with_name("clips")
+    outputs = {"scores": folder / "scores", "skipped": folder / "skipped"}
+    score_external("pool", **files, **outputs, pool_clips=clips, shard=shard, settings=settings, device="cpu")
+
+
+def test_packed_and_unpacked_clips_get_the_same_scores_bit_for_bit(files, tmp_path):
+    packed = files["weights"].parent
+    pack = {"index": packed / "index", "samples": packed / "samples"}
+    score_external("pool", **files, scores=tmp_path / "packed", **pack, device="cpu")
+    on_the_fly(files, tmp_path)
+    first, second = (read_table("external_scores", tmp_path / name) for name in ("packed", "scores"))
+    good = [f"c{number}" for number in range(5, CLIPS) if number not in BAD]
+    assert first.clip_id[first.machine == "fan"].tolist() == good
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    assert read_facts(tmp_path / "packed") == read_facts(tmp_path / "scores") == {"pool": "pool", "scored": len(good)}
+    skipped = (tmp_path / "skipped").read_text()
+    assert skipped == (packed / "skipped").read_text()
+    assert len(skipped.splitlines()) == 1 + 2
+    assert "74.audio" in skipped
+
+
+def test_scores_are_the_negative_largest_cosine_and_only_those_under_the_threshold_are_kept(files, tmp_path):
+    folder = files["weights"].parent
+    samples, index = np.fromfile(folder / "samples", dtype="<i2"), read_table("waveforms", folder / "index")
+    network = build_network(SMALL, NUM_SAMPLES).eval()
+    network.load_state_dict(safetensors.torch.load_file(files["weights"]))
+    packed = [samples[clip.offset : clip.offset + clip.num_samples] for clip in index.itertuples()]
+    x = np.stack([np.resize(clip, NUM_SAMPLES).astype(np.float32) / 32768 for clip in packed])
+    with torch.inference_mode():
+        embeddings = network(torch.from_numpy(x)).flatten(1).numpy()
+    vectors = read_table("representatives", files["representatives_in"])
+    expected, limits = {}, []
+    for machine, part in vectors.groupby("machine").vector:
+        centre = np.stack(part.tolist())
+        norms = np.linalg.norm(embeddings, axis=1)[:, None] * np.linalg.norm(centre, axis=1)
+        score = -(embeddings @ centre.T / norms).max(axis=1)
+        # The threshold lies between two scores, so that rounding does not matter.
+        kept = 20 if machine == "fan" else 50
+        limits.append((machine, np.sort(score)[[kept - 1, kept]].mean(), 0.0))
+        expected |= {(index.clip_id[row], machine): score[row] for row in np.argsort(score)[:kept]}
+    columns = ["machine", "threshold", "decision_threshold"]
+    write_table("thresholds", pd.DataFrame(limits, columns=columns), tmp_path / "thresholds")
+    on_the_fly(files | {"thresholds": tmp_path / "thresholds"}, tmp_path)
+    scores = read_table("external_scores", tmp_path / "scores")
+    found = {(row.clip_id, row.machine): row.score for row in scores.itertuples()}
+    assert len(scores) == len(found) == 70
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_bad_clips_stop_the_scoring_where_they_shall(files, tmp_path):
+    with pytest.raises(UserError, match=r"1 of 5 clips cannot be used:\n.*a.parquet row 3: .*") as error:
+        on_the_fly(files, tmp_path, "{}", shard=0)
+    assert "on_bad_clip: skip" in str(error.value)
+    assert not (tmp_path / "scores").exists()
+    with pytest.raises(UserError, match="needs --index and --samples, or --pool-clips and --skipped"):
+        score_external("pool", **files, scores=tmp_path / "scores", device="cpu")
+
+
+def test_a_shard_without_a_good_clip_has_no_scores(files, tmp_path):
+    on_the_fly(files, tmp_path, shard=2)
+    assert read_table("external_scores", tmp_path / "scores").empty
+    assert read_facts(tmp_path / "scores")["scored"] == 0

@@ -1,0 +1,82 @@
+"""One's own recordings through the real workflow: without labels, with one machine type only."""
+
+import copy
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import TINY, run_snakemake
+
+
+@pytest.fixture
+def one_machine(tmp_path, write_clip) -> dict:
+    """A single machine type, file names of one's own, no labels; return a config for it."""
+    for number in range(8):
+        write_clip(tmp_path / f"my recordings/press 4/train/monday/{number}.flac", seed=number, rate=48_000)
+    for number in range(3):
+        write_clip(tmp_path / f"my recordings/press 4/test/shift {number}.wav", seed=100 + number)
+    config = copy.deepcopy(TINY) | {"dataset": "own", "seeds": [0, 1], "yardstick": None}
+    config["datasets"]["own"] = {"format": "folder", "root": "my recordings", "clip_seconds": 1, "pool": "tiny"}
+    config["external"] = {"n_max": 6, "first_stage": "random"}
+    config["methods"] = {"ba_trp_ps_ex": {"start_from": None}}
+    return config
+
+
+def test_one_machine_type_without_labels_ends_in_scores(one_machine, tmp_path):
+    # The pool's files are decoded by the jobs that need them.
+    one_machine["pools"]["tiny"]["packed"] = False
+    done = run_snakemake(tmp_path, "results/stage2/scores.csv", "results/stage2/auc.csv", config=one_machine)
+    assert done.returncode == 0, done.stdout[-4000:]
+    scores = pd.read_csv(tmp_path / "results/stage2/scores.csv")
+    assert scores.path.tolist() == [f"my recordings/press 4/test/shift {number}.wav" for number in range(3)]
+    assert np.isfinite(scores.score).all()
+    assert np.isfinite(scores.score_sd).all()
+    assert scores.anomalous.isin([0, 0.5, 1]).all()
+    assert scores.is_normal.isna().all()
+    auc = pd.read_csv(tmp_path / "results/stage2/auc.csv")
+    assert auc.auc.isna().all()
+    # The external clips are stage 1's other classes, and its background noise.
+    stage = tmp_path / "results/own/ba_trp_ps_ex/seed0/stage1"
+    labels = pd.read_parquet(stage / "labels.parquet")
+    assert (labels.origin == "external").sum() == 6
+    assert labels.class_index.nunique() > 1
+    history = pd.read_csv(stage / "training.csv")
+    assert (history.triplet_loss > 0).all()
+
+
+def test_one_machine_type_alone_is_told_what_it_lacks(one_machine, tmp_path):
+    one_machine["external"]["first_stage"] = "none"
+    one_machine["seeds"] = [0]
+    done = run_snakemake(tmp_path, "results/stage1/scores.csv", config=one_machine)
+    assert done.returncode == 0, done.stdout[-4000:]
+    log = (tmp_path / "results/own/ba_trp_ps_ex/seed0/stage1/logs/train.log").read_text()
+    assert "needs a pool and external.first_stage: random" in log
+    assert "the triplet loss is left out" in log
+
+
+def test_labels_that_are_there_are_used(one_machine, tmp_path, write_clip):
+    one_machine["seeds"] = [0]
+    table = "file;label;domain\r\n"
+    for number in range(3):
+        table += f"press 4\\test\\shift {number}.wav;{'anomaly' if number else 'normal'};source\r\n"
+    (tmp_path / "my recordings/clips.csv").write_bytes(b"\xef\xbb\xbf" + table.encode())
+    done = run_snakemake(tmp_path, "results/stage1/auc.csv", config=one_machine)
+    assert done.returncode == 0, done.stdout[-4000:]
+    auc = pd.read_csv(tmp_path / "results/stage1/auc.csv").set_index("machine")
+    assert 0 <= auc.auc["press 4"] <= 100
+    log = tmp_path / "results/own/ba_trp_ps_ex/seed0/stage1/logs/evaluate.log"
+    assert re.search(r"no .*auc_target", log.read_text())
+    # Another file is noticed.
+    write_clip(tmp_path / "my recordings/press 4/train/monday/9.flac", seed=9)
+    plan = run_snakemake(tmp_path, "-n", "results/stage1/auc.csv", config=one_machine)
+    assert re.search(r"^manifest +1$", plan.stdout, flags=re.M)
+
+
+def test_misplaced_recordings_are_explained(one_machine, tmp_path):
+    one_machine["datasets"]["own"]["root"] = "my recordings/press 4/train/monday"
+    done = run_snakemake(tmp_path, "-n", config=one_machine)
+    assert done.returncode != 0
+    assert "train" in done.stdout
+    assert "Traceback" not in done.stdout

@@ -1,0 +1,28 @@
+"""Recordings and ground truth of DCASE Task 2, fetched and verified once."""
+
+
+rule download:
+    output:
+        index="results/data/{dataset}/download.json",
+    log:
+        "results/data/{dataset}/logs/download.log",
+    benchmark:
+        "results/data/{dataset}/benchmarks/download.tsv"
+    wildcard_constraints:
+        dataset=fetched_names(),
+    # Cluster nodes often have no way out to the network.
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=1440,
+    params:
+        root=dataset_root,
+        settings=dataset_settings("format", "year", "machines", "parts", "revealed_attributes"),
+    message:
+        "Downloading {wildcards.dataset} into {params.root}"
+    shell:
+        "python -m asdpipe --log {log} download --name {wildcards.dataset} --root {params.root:q} "
+        "--settings {params.settings:q} --index {output.index}"
