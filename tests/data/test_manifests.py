@@ -163,3 +163,10 @@ def test_missing_folders_are_named(tmp_path):
     (tmp_path / "fan/train").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no audio file"):
         dcase.list_clips(tmp_path, "set")
+
+
+def test_a_tree_of_test_clips_only_is_listed_with_a_warning(tmp_path, write_clip, caplog):
+    write_clip(tmp_path / "fan/test/anomaly_id_06_00000002.wav")
+    clips = dcase.list_clips(tmp_path, "set")
+    assert clips[["section", "split", "is_normal"]].to_numpy().tolist() == [["06", "test", False]]
+    assert "needs normal training clips" in caplog.text
