@@ -29,6 +29,16 @@ def test_defaults_are_the_papers_values():
     assert (method.pseudo_labels.k_source, method.pseudo_labels.k_target) == (16, 4)
 
 
+def test_wilkinghoffs_system_has_two_branches_and_one_loss_with_fixed_sub_clusters():
+    config = read_config([ROOT / "config/full.yaml"], {"data_root": "x"})
+    method = config.resolve_method("wilkinghoff")
+    # A window of 64 ms, beside the DFT branch.
+    assert method.network.windows == (1024,)
+    assert (method.loss.branches, method.loss.feat_ex, method.loss.subclusters) == (False, False, 16)
+    assert not (method.triplet.enabled or method.external.enabled or method.pseudo_labels.enabled)
+    assert method.training == config.resolve_method("ba_trp").training
+
+
 def test_full_size_is_18_seconds_and_five_seeds():
     config = read_config([ROOT / "config/full.yaml"], {"data_root": "x"})
     assert config.resolve_dataset(config.dataset).num_samples == 18 * 16_000

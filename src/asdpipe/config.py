@@ -49,8 +49,16 @@ class Network(Section):
 
 
 class Loss(Section):
-    """Sub-cluster AdaCos, subspace loss and mixup (paper §3.2, eq. 1)."""
+    """Sub-cluster AdaCos, subspace loss, mixup (paper §3.2, eq. 1) and FeatEx."""
 
+    branches: bool = Field(
+        True,
+        description="Add a loss with learned sub-clusters on every branch (eq. 1), or train on the fixed ones of the "
+        "whole embedding alone (Wilkinghoff).",
+    )
+    feat_ex: bool = Field(
+        False, description="Add FeatEx (Wilkinghoff, ICASSP 2024): half of the clips exchange branches with others."
+    )
     subclusters: PositiveInt = Field(16, description="Sub-clusters per class (S).")
     scale: Literal["fixed", "adaptive"] = Field("fixed", description="Scale s: sqrt(2)*ln(C*S-1), or AdaCos' update.")
     mixup_probability: float = Field(0.5, ge=0, le=1, description="Share of the clips that mixup changes.")
@@ -166,6 +174,13 @@ class Method(Sections):
 
 KNOWN_METHODS: dict[str, Any] = {
     "raw_logmel": {"kind": "raw_logmel"},
+    "wilkinghoff": {
+        "network": {"windows": [1024]},
+        "loss": {"branches": False},
+        "triplet": {"enabled": False},
+        "external": {"enabled": False},
+        "pseudo_labels": {"enabled": False},
+    },
     "ba_trp": {"external": {"enabled": False}, "pseudo_labels": {"enabled": False}},
     "ba_trp_ps_ex": {"start_from": "ba_trp"},
 }
@@ -195,7 +210,7 @@ class Config(Sections):
     methods: dict[Name, Method] = Field(
         {},
         validate_default=True,
-        description="More methods than raw_logmel, ba_trp and ba_trp_ps_ex, or changes of these; "
+        description="More methods than raw_logmel, wilkinghoff, ba_trp and ba_trp_ps_ex, or changes of these; "
         "each states only what differs from the sections below.",
     )
 

@@ -192,14 +192,19 @@ def test_scac_stays_finite_under_autocast():
 # ---------------------------------------------------------------- the adaptive scale
 
 
-def adapted(embedding: np.ndarray, centres: np.ndarray, own: list[int], classes: int, scale: float) -> float:
-    """AdaCos: log(mean_i sum_k exp(s cos_ik)) / cos(min(pi / 4, median angle to the nearest centre of the class))."""
+def adapted(embedding: np.ndarray, centres: np.ndarray, label: np.ndarray, scale: float) -> float:
+    """AdaCos: log(mean_i sum_k exp(s cos_ik)) / cos(min(pi / 4, median angle to the nearest centre of the class)).
+
+    A soft label averages the angles of its classes.
+    """
+    classes = label.shape[1]
     subclusters = centres.shape[1] // classes
     sums, angles = [], []
-    for z, c in zip(embedding, own, strict=True):
+    for z, y in zip(embedding, label, strict=True):
         cosines = [cosine(z, centres[:, k]) for k in range(classes * subclusters)]
         sums.append(sum(math.exp(scale * each) for each in cosines))
-        angles.append(math.acos(max(cosines[c * subclusters : (c + 1) * subclusters])))
+        nearest = [math.acos(max(cosines[c * subclusters : (c + 1) * subclusters])) for c in range(classes)]
+        angles.append(sum(y[c] * nearest[c] for c in range(classes)))
     return math.log(np.mean(sums)) / math.cos(min(math.pi / 4, float(np.median(angles))))
 
 
@@ -213,7 +218,7 @@ def test_adaptive_scale_follows_the_adacos_rule_step_by_step(spread):
         near = torch.nn.functional.normalize(loss.weight.detach(), dim=0)[:, [subclusters * c for c in own]].T
         embedding = near + spread * draw(len(own), 10, seed=step)
         value = loss(embedding, torch.eye(classes)[own])
-        scale = adapted(array(embedding), array(loss.weight), own, classes, scale)
+        scale = adapted(array(embedding), array(loss.weight), np.eye(classes)[own], scale)
         assert float(loss.scale) == pytest.approx(scale, rel=1e-4)
         expected = scac(array(embedding), array(loss.weight), np.eye(classes)[own], scale)
         assert value.item() == pytest.approx(expected, rel=1e-4)
@@ -281,6 +286,20 @@ def test_subspace_loss_learns_the_centres_of_the_branches_and_not_those_of_z_cat
     optimizer.step()
     assert torch.equal(loss.concatenated.weight, fixed)
     assert not any(torch.equal(each.weight, old) for each, old in zip(loss.subspaces, learned, strict=True))
+
+
+def test_without_the_branches_the_loss_is_scac_on_z_cat_and_learns_no_centres():
+    torch.manual_seed(0)
+    loss = SubspaceLoss(2, 5, 4, 3, adaptive=False, per_branch=False)
+    embedding, label = draw(6, 2, 5).requires_grad_(), soft_labels(6, 4)
+    value = loss(embedding, label)
+    z_cat = np.concatenate([array(embedding)[:, 0], array(embedding)[:, 1]], axis=1)
+    expected = scac(z_cat, array(loss.concatenated.weight), array(label), fixed_scale(4, 3))
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    assert list(loss.parameters()) == []
+    value.backward()
+    assert float(embedding.grad.abs().min(dim=2).values.max()) > 0
+    assert loss.concatenated.weight.grad is None
 
 
 # ---------------------------------------------------------------- triplet loss

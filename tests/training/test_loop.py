@@ -10,6 +10,8 @@ from torch import nn
 
 from asdpipe.config import Loss, Method, Network, Training, Triplet
 from asdpipe.configfile import read_config
+from asdpipe.method.losses import SubspaceLoss
+from asdpipe.training import loop
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.loop import build_network, draw_semitones, train, triplet_step
 from tests.conftest import ROOT
@@ -216,6 +218,68 @@ def test_without_the_triplet_its_loss_is_zero():
     _, log = small_training(0, triplet=Triplet(enabled=False))
     assert log.triplet_loss.tolist() == [0]
     assert log.subspace_loss[0] > 0
+
+
+class Recorded(SubspaceLoss):
+    """The loss, the state it starts from, and the labels and random draws it gets."""
+
+    last: "Recorded"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        Recorded.last = self
+        self.start = {name: value.clone() for name, value in self.state_dict().items()}
+        self.inputs = []
+
+    def forward(self, embedding: torch.Tensor, label: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        self.inputs.append((label, draws))
+        return super().forward(embedding, label, draws)
+
+
+@pytest.mark.parametrize("branches", [True, False])
+@pytest.mark.parametrize("feat_ex", [True, False])
+def test_training_uses_the_parts_of_the_loss_that_the_config_asks_for(monkeypatch, branches, feat_ex):
+    monkeypatch.setattr(loop, "SubspaceLoss", Recorded)
+    small_training(0, loss=Loss(branches=branches, feat_ex=feat_ex), triplet=Triplet(enabled=False))
+    loss = Recorded.last
+    learned = {f"subspaces.{branch}.weight" for branch in range(3) if branches}
+    learned |= {"exchanged.weight"} if feat_ex else set()
+    moved = {name for name, value in loss.state_dict().items() if not torch.equal(value, loss.start[name])}
+    assert moved == learned
+    # Mixup comes before: some labels are soft.
+    assert any(bool(((label > 0) & (label < 1)).any()) for label, _ in loss.inputs)
+    # The draws of the training itself, not torch's global ones.
+    assert all(isinstance(draws, torch.Generator) for _, draws in loss.inputs)
+
+
+def test_training_with_feat_ex_is_determined_by_the_seed():
+    (first, log), (second, same), (_, plain) = (
+        small_training(5, loss=Loss(branches=False, feat_ex=switch), triplet=Triplet(enabled=False))
+        for switch in (True, True, False)
+    )
+    assert log.equals(same)
+    weights = first.state_dict(), second.state_dict()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert log.loss[0] > plain.loss[0] + 1
+
+
+def test_two_branches_with_feat_ex_learn_to_tell_three_tones_apart():
+    settings = Training(epochs=8, source_per_batch=10, target_per_batch=2, learning_rate=0.01)
+    method = Method(
+        network=SMALL.model_copy(update={"windows": (256,)}),
+        loss=Loss(branches=False, feat_ex=True),
+        triplet=Triplet(enabled=False),
+        training=settings,
+    )
+    network, log = train(tones(), 3, method, SAMPLES, (0, 1), torch.device("cpu"))
+    assert log.subspace_loss.iloc[-1] < log.subspace_loss.iloc[0] - 1
+    clips = tones()
+    with torch.no_grad():
+        z = network(torch.from_numpy(np.stack(clips.waveforms)).float() / 32768)
+    assert z.shape == (36, 2, 16)
+    cosine = torch.nn.functional.cosine_similarity(z.flatten(1)[:, None], z.flatten(1)[None], dim=2).numpy()
+    same = clips.machine_index[:, None] == clips.machine_index[None]
+    assert cosine[same].min() > cosine[~same].max()
 
 
 # ---------------------------------------------------------------- the paper's size

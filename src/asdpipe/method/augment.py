@@ -1,4 +1,7 @@
-"""What training does to waveforms: tiling (paper §5.1), mixup (§3.2) and background-noise positives (eq. 8)."""
+"""What training does to waveforms: tiling (paper §5.1), mixup (§3.2) and background-noise positives (eq. 8).
+
+And to embeddings: the exchange of branches (FeatEx, the paper's reference [60]).
+"""
 
 from typing import Literal
 
@@ -49,6 +52,36 @@ def mixup(
     order = torch.arange(size - 1, -1, -1) if partner == "reversed" else torch.randperm(size, generator=generator)
     weight, order = weight.to(x.device)[:, None], order.to(x.device)
     return weight * x + (1 - weight) * x[order], weight * label + (1 - weight) * label[order]
+
+
+def exchange_branches(
+    embedding: Tensor, label: Tensor, *, probability: float, generator: Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Replace, with the given probability, all branches of a clip but the first by those of other clips (FeatEx).
+
+    The second branch comes from the batch in reversed order, as in Wilkinghoff's released code. That code has two
+    branches; every further one comes from a random permutation of its own. An exchanged clip's class says from which
+    classes its branches come: the labels get one block of classes for clips as they are and one for each branch,
+    (y, 0, ..., 0) or (0, y_1 / K, ..., y_K / K) with y_k the label of the clip that gave branch k.
+
+    Args:
+        embedding: (batch, K, width), K >= 2 branches.
+        label: (batch, classes), also mixed ones.
+        generator: CPU generator; draws do not depend on the device of ``embedding``.
+
+    Returns:
+        Embeddings (batch, K, width) and labels (batch, (K + 1) * classes).
+    """
+    size, branches = embedding.shape[:2]
+    exchanged = (torch.rand(size, generator=generator) < probability).to(embedding.device)[:, None]
+    own = torch.arange(size)
+    others = [torch.randperm(size, generator=generator) for _ in range(branches - 2)]
+    givers = torch.stack([own, own.flip(0), *others]).to(embedding.device)
+    given = torch.stack([embedding[giver, branch] for branch, giver in enumerate(givers)], dim=1)
+    none = torch.zeros_like(label)
+    kept_label = torch.cat([label, *[none] * branches], dim=1)
+    given_label = torch.cat([none, *(label[giver] / branches for giver in givers)], dim=1)
+    return torch.where(exchanged[..., None], given, embedding), torch.where(exchanged, given_label, kept_label)
 
 
 def noise_partners(

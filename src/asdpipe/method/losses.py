@@ -1,11 +1,15 @@
-"""The losses: sub-cluster AdaCos and subspace loss (paper §3.2, eq. 1), triplet loss (§4.2.1, eq. 10-11)."""
+"""The losses: sub-cluster AdaCos, subspace loss (paper §3.2, eq. 1) and FeatEx, triplet loss (§4.2.1, eq. 10-11)."""
 
 import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+
+from asdpipe.method.augment import exchange_branches
+
+FEAT_EX_PROBABILITY = 0.5
 
 
 class SubclusterAdaCos(nn.Module):
@@ -62,28 +66,60 @@ class SubclusterAdaCos(nn.Module):
 
 
 class SubspaceLoss(nn.Module):
-    """SCAC with fixed centres on z_cat plus SCAC with learned centres on every branch (eq. 1).
+    """SCAC with fixed centres on z_cat plus, by default, SCAC with learned centres on every branch (eq. 1).
+
+    FeatEx (Wilkinghoff, Self-Supervised Learning for Anomalous Sound Detection, ICASSP 2024, and its released code)
+    adds, with weight 1, a third part: SCAC with learned centres of (branches + 1) * C classes on z_cat after
+    ``exchange_branches`` with probability 0.5. There it stands beside the fixed centres alone: ``per_branch=False``.
 
     Args:
         branches, width: the network's output is (batch, branches, width).
         num_classes, subclusters, adaptive: see SubclusterAdaCos.
+        per_branch: the sum over the branches in eq. 1.
+        feat_ex: the loss on exchanged branches; needs two branches or more.
     """
 
-    def __init__(self, branches: int, width: int, num_classes: int, subclusters: int, *, adaptive: bool) -> None:
+    def __init__(
+        self,
+        branches: int,
+        width: int,
+        num_classes: int,
+        subclusters: int,
+        *,
+        adaptive: bool,
+        per_branch: bool = True,
+        feat_ex: bool = False,
+    ) -> None:
         super().__init__()
         self.concatenated = SubclusterAdaCos(
             branches * width, num_classes, subclusters, trainable=False, adaptive=adaptive
         )
         self.subspaces = nn.ModuleList(
             SubclusterAdaCos(width, num_classes, subclusters, trainable=True, adaptive=adaptive)
-            for _ in range(branches)
+            for _ in range(branches if per_branch else 0)
+        )
+        # Last, so that the other centres are the same with and without FeatEx.
+        self.exchanged = (
+            SubclusterAdaCos(
+                branches * width, (branches + 1) * num_classes, subclusters, trainable=True, adaptive=adaptive
+            )
+            if feat_ex
+            else None
         )
 
-    def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of embeddings (batch, branches, width) and soft labels (batch, classes)."""
+    def forward(self, embedding: Tensor, label: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return the loss of embeddings (batch, branches, width) and soft labels (batch, classes).
+
+        FeatEx, and nothing else, draws from the CPU ``generator``.
+        """
         loss: Tensor = self.concatenated(embedding.flatten(1), label)
         for branch, scac in enumerate(self.subspaces):
             loss = loss + scac(embedding[:, branch], label)
+        if self.exchanged is not None:
+            swapped, extended = exchange_branches(
+                embedding, label, probability=FEAT_EX_PROBABILITY, generator=generator
+            )
+            loss = loss + self.exchanged(swapped.flatten(1), extended)
         return loss
 
 

@@ -64,6 +64,8 @@ def train(
         num_classes,
         method.loss.subclusters,
         adaptive=method.loss.scale == "adaptive",
+        per_branch=method.loss.branches,
+        feat_ex=method.loss.feat_ex,
     ).to(device)
     settings = method.training
     parameters = [each for each in (*network.parameters(), *subspace.parameters()) if each.requires_grad]
@@ -91,7 +93,7 @@ def train(
                 partner=method.loss.mixup_partner,
                 generator=draws,
             )
-            subspace_term = subspace(network(mixed[0]), mixed[1])
+            subspace_term = subspace(network(mixed[0]), mixed[1], draws)
             triplet_term = triplet_step(network, x, batch.machine_index, method.triplet, draws)
             optimizer.zero_grad(set_to_none=True)
             (subspace_term + triplet_term).backward()
