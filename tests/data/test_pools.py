@@ -347,3 +347,14 @@ def test_names_that_are_not_utf_8_are_left_out(tmp_path):
     rows, lost = listed(tmp_path)
     assert len(rows) == 1
     assert ("audios/Y?.wav", "audio without a label in the segment csvs") in lost
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_labels_of_a_folder_may_be_separated_as_excel_does(folder, separator):
+    commas, _ = labelled_folder.list_clips(folder, "pool", PoolTable(), 1)
+    names = [path.removeprefix(f"{folder}/") for path in commas["path"].to_pylist()]
+    rows = [f'{name}{separator}"Rain;Wind"' for name in names]
+    (folder / "labels.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([f"file{separator}label", *rows]).encode())
+    clips, _ = labelled_folder.list_clips(folder, "pool", PoolTable(), 1)
+    assert clips["mids"].to_pylist() == [["Rain", "Wind"]] * len(names)
+    assert clips["path"].to_pylist() == commas["path"].to_pylist()

@@ -1,6 +1,7 @@
 """External pools of any audio files with a csv of labels."""
 
 import csv
+import itertools
 import re
 from pathlib import Path
 
@@ -71,8 +72,12 @@ def _read(file: Path, table: PoolTable) -> pd.DataFrame:
     """Return the clips and lists of labels of a csv."""
     clips, labels = [], []
     with file.open(newline="", encoding="utf-8-sig") as lines:
-        rows = csv.DictReader(lines, skipinitialspace=True)
         try:
+            # Excel separates by semicolons or tabs where the comma is the decimal sign.
+            first = next(lines, "")
+            rows = csv.DictReader(
+                itertools.chain([first], lines), delimiter=max(",;\t", key=first.count), skipinitialspace=True
+            )
             for key in ("clip_column", "label_column"):
                 column = getattr(table, key)
                 if column not in (rows.fieldnames or ()):
@@ -85,5 +90,5 @@ def _read(file: Path, table: PoolTable) -> pd.DataFrame:
                 clips.append(row[table.clip_column].strip().replace("\\", "/").removeprefix("./"))
                 labels.append([each for each in re.split(r"\s*[;,]\s*", row[table.label_column].strip()) if each])
         except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{file}, line {rows.line_num}: cannot be read as csv ({error})") from None
+            raise UserError(f"{file}, after line {len(clips) + 1}: cannot be read as csv ({error})") from None
     return pd.DataFrame({"file": pd.Series(clips, dtype="str"), "labels": pd.Series(labels, dtype=object)})
