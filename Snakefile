@@ -15,15 +15,20 @@ include: "workflow/rules/manifest.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/embed.smk"
+include: "workflow/rules/autoencoder.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/select.smk"
 include: "workflow/rules/pseudo_label.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/submission.smk"
+include: "workflow/rules/tables.smk"
 
 
-# The files of a stage are made by exactly one rule: a shared stage 1 is linked, never trained twice.
-ruleorder: share_stage1 > share_model > share_external > train > embed > score > score_external > evaluate
+# What methods share is linked, never made twice.
+ruleorder: share_first_model > share_every_model > train_autoencoder > embed_autoencoder > train > embed
+ruleorder: share_first_representatives > share_every_representatives > represent
+ruleorder: share_first_scores > score
+ruleorder: share_first_external > score_external
 
 
 rule all:

@@ -1,6 +1,7 @@
 """What several test modules share: small recordings, and the real snakemake in a folder of its own."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+# Below a job in the background SIGINT is ignored, and it would be by the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Small in every respect, but with every part of the method.
 TINY = {
@@ -31,6 +35,7 @@ TINY = {
     "pools": {"tiny": {"format": "demo", "clip_seconds": 1, "shards": 2, "demo": {"clips_per_class": 2}}},
     "network": {"width": 8, "windows": [512, 256], "dft_kernels": [32, 16, 8], "dft_strides": [16, 8, 4]},
     "training": {"epochs": 1, "source_per_batch": 16, "target_per_batch": 4},
+    "autoencoder": {"epochs": 1},
     "inference": {"k_source": 3},
     "external": {"n_max": 3},
     "pseudo_labels": {"k_source": 2, "k_target": 1},

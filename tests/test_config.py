@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asdpipe.config import canonical_json
 from asdpipe.config_data import SAMPLE_RATE
+from asdpipe.config_method import canonical_json
 from asdpipe.configfile import load_config, read_config
 from asdpipe.errors import UserError
 from asdpipe.method import network
@@ -71,7 +71,55 @@ def test_a_method_overrides_only_what_it_names():
     )
     mine = config.resolve_method("mine").training
     assert (mine.epochs, mine.source_per_batch) == (7, TINY["training"]["source_per_batch"])
-    assert config.resolve_method("ba_trp_ps_ex").start_from == "ba_trp"
+    assert config.resolve_method("ba_trp_ps_ex").external.enabled
+
+
+def test_a_method_starts_with_its_parents_settings():
+    methods = {
+        "mine": {"parent": "ba_trp_ps", "training": {"epochs": 7}},
+        "its_child": {"parent": "mine", "pseudo_labels": {"k_source": 5}, "training": {"learning_rate": 0.5}},
+    }
+    config = load_config(TINY | {"methods": methods})
+    assert config.lineage("its_child") == ["its_child", "mine", "ba_trp_ps", "ba_trp", "ba"]
+    child = config.resolve_method("its_child")
+    assert (child.training.epochs, child.training.learning_rate, child.training.source_per_batch) == (7, 0.5, 16)
+    assert (child.triplet.enabled, child.external.enabled, child.pseudo_labels.enabled) == (True, False, True)
+    assert (child.pseudo_labels.k_source, child.pseudo_labels.k_target) == (5, TINY["pseudo_labels"]["k_target"])
+    # Another loss, another stage 1: each of them trains its own.
+    assert [config.owner_of_first_model(name) for name in methods] == ["mine", "its_child"]
+
+
+def test_stage_1_is_shared_by_methods_that_start_alike_and_by_no_others():
+    config = load_config(TINY | {"methods": {"knn": {"parent": "ba_trp_ps_ex", "inference": {"backend": "knn"}}}})
+    owners = {name: config.owner_of_first_model(name) for name in config.methods}
+    shared = {
+        "ba": ["ba_ex", "ba_ps", "ba_ex_500", "ba_ex_2000", "ba_ex_random", "ba_ex_random_500", "ba_ex_random_2000"],
+        "ba_trp": ["ba_trp_ex", "ba_trp_ps", "ba_trp_ps_ex", "ba_ps_from_ba_trp", "knn"],
+        "ba_labelled": ["ba_ex_labelled", "ba_ps_labelled"],
+        "ba_trp_labelled": ["ba_trp_ex_labelled", "ba_trp_ps_labelled", "ba_trp_ps_ex_labelled"],
+        "autoencoder": ["autoencoder_mahalanobis"],
+    }
+    shared["ba"].append("ba_trp_ps_from_ba")
+    assert owners == {name: name for name in config.methods} | {
+        name: owner for owner, names in shared.items() for name in names
+    }
+    # All stages are shared by methods that only score otherwise.
+    models = {name: config.owner_of_models(name) for name in config.methods}
+    rescored = {"knn": "ba_trp_ps_ex", "autoencoder_mahalanobis": "autoencoder"}
+    assert {name: owner for name, owner in models.items() if owner != name} == rescored
+
+
+def test_a_changed_loss_is_not_taken_from_another_methods_stage_1():
+    changed = load_config(TINY | {"methods": {"ba_trp_ps_ex": {"triplet": {"tau": 0.5}}}})
+    assert changed.owner_of_first_model("ba_trp_ps_ex") == "ba_trp_ps_ex"
+    assert changed.owner_of_first_model("ba_trp_ps") == "ba_trp"
+    # Stage 1 with random external clips differs from one without, and by their number.
+    drawn = load_config(TINY | {"external": {"first_stage": "random"}})
+    assert [drawn.owner_of_first_model(name) for name in ("ba_ex", "ba_ex_500", "ba_ps")] == [
+        "ba_ex",
+        "ba_ex_500",
+        "ba",
+    ]
 
 
 def test_canonical_json_does_not_depend_on_order():
@@ -91,7 +139,16 @@ def test_canonical_json_does_not_depend_on_order():
         ({"dataset": "other"}, ["there is no data set 'other'", "tiny"]),
         ({"method": "ba_trp_ps_xe"}, ["there is no method 'ba_trp_ps_xe'", "ba_trp_ps_ex"]),
         ({"methods": {"mine": {"start_from": "nobody"}}}, ["methods.mine.start_from", "nobody"]),
-        ({"methods": {"mine": {"start_from": "ba_trp_ps_ex"}}}, ["no stage 1 of its own"]),
+        ({"methods": {"mine": {"start_from": "ba_trp_ps_from_ba"}}}, ["no stage 1 of its own"]),
+        ({"methods": {"mine": {"start_from": "mine"}}}, ["no stage 1 of its own"]),
+        ({"methods": {"mine": {"start_from": "raw_logmel"}}}, ["methods.mine.start_from", "raw_logmel has none"]),
+        ({"methods": {"mine": {"parent": "nobody"}}}, ["methods.mine.parent: there is no method 'nobody'", "ba_trp"]),
+        ({"methods": {"a": {"parent": "b"}, "b": {"parent": "a"}}}, ["circle: a -> b -> a", "remove one"]),
+        ({"methods": {"mine": {"parent": "mine"}}}, ["circle: mine -> mine"]),
+        ({"external": {"enabled": False}}, ["external.enabled: false has no effect", "methods.ba_trp_ps_ex.external"]),
+        ({"stages": 0}, ["stages = 0", "greater than or equal to 1"]),
+        ({"tables": {"datasets": ["dcase2022", "dcase3"]}}, ["tables.datasets: there is no data set 'dcase3'", "tiny"]),
+        ({"tables": {"methods": ["bar"]}}, ["tables.methods: there is no method 'bar'", "ba_trp"]),
         ({"network": {"width": 12}}, ["network.width = 12", "multiple of 8"]),
         ({"network": {"windows": [511]}}, ["network.windows", "even"]),
         (
@@ -106,12 +163,10 @@ def test_canonical_json_does_not_depend_on_order():
         ({"datasets": {"dcase2019": {"format": "dcase", "year": 2019}}}, ["datasets.dcase2019.year = 2019", "2020"]),
         ({"datasets": {"mine": {"format": "dcase", "download": True}}}, ["download needs the year"]),
         ({"datasets": {"mine": {"format": "folder", "year": 2023}}}, ["for format: dcase, not folder"]),
-        ({"external": {"first_stage": "random"}}, ["methods.ba_trp_ps_ex.start_from", "to null"]),
         (
             {
                 "datasets": {"tiny": {**TINY["datasets"]["tiny"], "pool": None}},
                 "external": {"first_stage": "random"},
-                "methods": {"ba_trp_ps_ex": {"start_from": None}},
             },
             ["external.first_stage: random needs an external pool"],
         ),

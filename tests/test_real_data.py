@@ -73,7 +73,6 @@ def test_the_yardstick_on_real_mini(tmp_path):
         0,
         files["clips"],
         files["embeddings"],
-        tmp_path / "representatives",
         files["scores"],
         tmp_path / "thresholds",
     )

@@ -72,24 +72,32 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "embeddings": _schema(
         **_CLIP_ID,
-        embedding=(pa.list_(pa.float32()), "z_cat; for raw_logmel the statistics of the log-mel spectrogram"),
+        embedding=(
+            pa.list_(pa.float32()),
+            "z_cat; raw_logmel: statistics of the log-mel spectrogram; autoencoder: mean squared error and squared "
+            "Mahalanobis distances to source and target (NaN: no target clips)",
+        ),
     ),
     "representatives": _schema(
         **_MACHINE,
         domain=(pa.string(), "source or target"),
         representative=(pa.int32(), "index within the machine type"),
         clip_id=(pa.string(), "the clip that is its own representative, or the training clip nearest the centroid"),
+        threshold=(
+            pa.float64(),
+            "largest score of the machine type's training clips: external clips below it may be taken",
+        ),
         vector=(pa.list_(pa.float32()), "the representative"),
     ),
     "scores": _schema(
         **_CLIP_ID,
         **_SCORE,
-        representative=(pa.int32(), "index of the nearest representative of the clip's machine type"),
-        nearest_clip_id=(pa.string(), "training clip behind that representative"),
+        representative=(pa.int32(), "index of the machine type's nearest representative (or reference); null: none"),
+        nearest_clip_id=(pa.string(), "training clip behind it; null: the score compares with none"),
     ),
     "thresholds": _schema(
         **_MACHINE,
-        threshold=(pa.float64(), "largest score of the machine type's training clips (§4.1.1)"),
+        threshold=(pa.float64(), "largest score of the machine type's training clips"),
         decision_threshold=(pa.float64(), "score above which a clip is called anomalous"),
     ),
     "external_scores": _schema(**_CLIP_ID, **_MACHINE, **_SCORE),

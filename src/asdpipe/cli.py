@@ -23,11 +23,13 @@ STEPS = {
     "features": ("features", "features_pool", "features_selected"),
     "train": ("train",),
     "embed": ("embed",),
-    "score": ("score", "score_external"),
+    "autoencoder": ("train_autoencoder", "embed_autoencoder"),
+    "score": ("represent", "score", "score_external"),
     "select": ("select",),
     "pseudo_label": ("pseudo_label",),
     "evaluate": ("evaluate", "summarize", "scores_table"),
     "submission": ("submission",),
+    "tables": ("paper_table",),
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

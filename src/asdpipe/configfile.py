@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from asdpipe.config import Config, Method, merge
+from asdpipe.config import Config
 from asdpipe.config_data import Dataset, Pool
+from asdpipe.config_method import Method, merge
 from asdpipe.errors import UserError
 
 

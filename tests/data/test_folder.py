@@ -367,10 +367,12 @@ def test_the_config_to_copy_is_valid():
 def test_its_variant_for_one_machine_type_is_valid(tmp_path):
     text = (ROOT / "config/own.yaml").read_text()
     text, swapped = re.subn(r"^external:.*\n", "", text, flags=re.M)
-    text, uncommented = re.subn(r"^# ((?:external|methods): \{)", r"\1", text, flags=re.M)
+    text, uncommented = re.subn(r"^# (external: \{)", r"\1", text, flags=re.M)
     text, named = re.subn("pool: null", "pool: sounds", text)
-    assert (swapped, uncommented, named) == (1, 2, 1)
+    assert (swapped, uncommented, named) == (1, 1, 1)
     (tmp_path / "one.yaml").write_text(text)
     config = read_config([tmp_path / "one.yaml"], {"data_root": "x"})
     method = config.resolve_method(config.method)
-    assert (method.external.first_stage, method.external.n_max, method.start_from) == ("random", 200, None)
+    assert (method.external.first_stage, method.external.n_max) == ("random", 200)
+    # Its stage 1 is its own: that of ba_trp has no external clips.
+    assert config.owner_of_first_model(config.method) == config.method

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from asdpipe.config import Network
+from asdpipe.config_method import Network
 from asdpipe.method.losses import SubspaceLoss
 from asdpipe.method.network import (
     DFTBranch,

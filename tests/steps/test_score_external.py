@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from asdpipe.artifacts import read_table, write_table
-from asdpipe.config import Network
+from asdpipe.config_method import Network
 from asdpipe.errors import UserError
 from asdpipe.steps.features import features_pool
 from asdpipe.steps.score import score_external
@@ -52,10 +52,8 @@ def files(tmp_path_factory) -> dict:
     with torch.inference_mode():
         vectors = network(0.2 * torch.randn(6, NUM_SAMPLES)).flatten(1).numpy()
     frame = pd.DataFrame({"machine": ["fan", "pump"] * 3, "domain": "source", "representative": 0, "clip_id": "x"})
-    write_table("representatives", frame.assign(vector=list(vectors)), folder / "representatives")
     # Every clip passes.
-    limits = pd.DataFrame({"machine": ["fan", "pump"], "threshold": 2.0, "decision_threshold": 0.0})
-    write_table("thresholds", limits, folder / "thresholds")
+    write_table("representatives", frame.assign(vector=list(vectors), threshold=2.0), folder / "representatives")
     contents = [sound(number) for number in range(CLIPS)]
     pq.write_table(pa.table({"video_id": ["x"] * 30, "audio": contents[:30]}), folder / "a.parquet", row_group_size=7)
     for number in range(30, CLIPS):
@@ -67,8 +65,7 @@ def files(tmp_path_factory) -> dict:
     table["shard"] = [0] * 5 + [1] * (CLIPS - 5)
     write_table("pool_clips", table, folder / "clips", groups="shard")
     features_pool(SKIP, 1, folder / "clips", folder / "samples", folder / "index", folder / "skipped")
-    names = ("weights", "description", "thresholds")
-    return {name: folder / name for name in names} | {"representatives_in": folder / "representatives"}
+    return {name: folder / name for name in ("weights", "description", "representatives")}
 
 
 def on_the_fly(files: dict, folder, settings: str = SKIP, shard: int = 1) -> None:
@@ -102,19 +99,19 @@ def test_scores_are_the_negative_largest_cosine_and_only_those_under_the_thresho
     x = np.stack([np.resize(clip, NUM_SAMPLES).astype(np.float32) / 32768 for clip in packed])
     with torch.inference_mode():
         embeddings = network(torch.from_numpy(x)).flatten(1).numpy()
-    vectors = read_table("representatives", files["representatives_in"])
-    expected, limits = {}, []
+    vectors = read_table("representatives", files["representatives"])
+    expected, limits = {}, {}
     for machine, part in vectors.groupby("machine").vector:
         centre = np.stack(part.tolist())
         norms = np.linalg.norm(embeddings, axis=1)[:, None] * np.linalg.norm(centre, axis=1)
         score = -(embeddings @ centre.T / norms).max(axis=1)
         # The threshold lies between two scores, so that rounding does not matter.
         kept = 20 if machine == "fan" else 50
-        limits.append((machine, np.sort(score)[[kept - 1, kept]].mean(), 0.0))
+        limits[machine] = np.sort(score)[[kept - 1, kept]].mean()
         expected |= {(index.clip_id[row], machine): score[row] for row in np.argsort(score)[:kept]}
-    columns = ["machine", "threshold", "decision_threshold"]
-    write_table("thresholds", pd.DataFrame(limits, columns=columns), tmp_path / "thresholds")
-    on_the_fly(files | {"thresholds": tmp_path / "thresholds"}, tmp_path)
+    vectors = vectors.assign(threshold=vectors.machine.map(limits))
+    write_table("representatives", vectors, tmp_path / "representatives")
+    on_the_fly(files | {"representatives": tmp_path / "representatives"}, tmp_path)
     scores = read_table("external_scores", tmp_path / "scores")
     found = {(row.clip_id, row.machine): row.score for row in scores.itertuples()}
     assert len(scores) == len(found) == 70

@@ -22,6 +22,12 @@ POOL = pd.DataFrame(
 )
 
 
+def write_representatives(machines, file) -> None:
+    """Write a table that names the machine types: all that selection asks of it."""
+    frame = pd.DataFrame({"machine": machines, "domain": "source", "representative": 0, "clip_id": "x"})
+    write_table("representatives", frame.assign(threshold=-0.5, vector=[[1.0]] * len(machines)), file)
+
+
 @pytest.fixture
 def files(tmp_path):
     write_table("pool_clips", POOL, tmp_path / "pool.parquet")
@@ -37,12 +43,11 @@ def files(tmp_path):
         write_table("waveforms", packed, indices[-1])
         scores.append(tmp_path / f"scores{shard}.parquet")
         write_table("external_scores", pd.DataFrame(listed, columns=["clip_id", "machine", "score"]), scores[-1])
-    limits = pd.DataFrame({"machine": ["fan", "pump", "valve"], "threshold": -0.5, "decision_threshold": -0.6})
-    write_table("thresholds", limits, tmp_path / "thresholds.parquet")
+    write_representatives(["fan", "pump", "valve"], tmp_path / "representatives.parquet")
     return {
         "pool_clips": tmp_path / "pool.parquet",
         "pool_index": indices,
-        "thresholds": tmp_path / "thresholds.parquet",
+        "representatives": tmp_path / "representatives.parquet",
         "selected": tmp_path / "selected.parquet",
     }, scores
 
@@ -88,7 +93,7 @@ def test_stage_0_draws_at_random_for_the_machine_types_of_the_data_set(files, tm
     clips = pd.DataFrame({"clip_id": list("abcd"), "path": "x", "dataset": "set", "machine": names, "section": "00"})
     clips = clips.assign(domain="source", split="train", part="dev", is_normal=True, attributes=None)
     write_table("clips", clips.assign(sample_rate=16_000, num_frames=1), tmp_path / "clips.parquet")
-    without = {name: file for name, file in paths.items() if name != "thresholds"}
+    without = {name: file for name, file in paths.items() if name != "representatives"}
     settings = '{"external": {"n_max": 2, "first_stage": "random"}}'
     select(settings, 0, 0, **without, clips=tmp_path / "clips.parquet")
     drawn = read_table("selected", paths["selected"])
@@ -101,7 +106,7 @@ def test_stage_0_draws_at_random_for_the_machine_types_of_the_data_set(files, tm
     # From stage 1 on the scores decide.
     select(settings, 1, 0, **paths, scores=scores)
     assert read_table("selected", paths["selected"]).score.notna().all()
-    with pytest.raises(UserError, match="needs --thresholds, or --clips"):
+    with pytest.raises(UserError, match="needs --representatives, or --clips"):
         select(settings, 0, 0, **without)
     with pytest.raises(UserError, match="needs --scores"):
         select(settings, 1, 0, **paths)
@@ -124,8 +129,7 @@ def test_many_scores_in_many_files_are_selected_as_a_plain_sort_would(tmp_path):
     pool = pd.concat([POOL.assign(clip_id=[f"{n}/{each}" for each in POOL.clip_id]) for n in range(50)])
     write_table("pool_clips", pool, tmp_path / "pool.parquet")
     machines = ["fan", "pump", "valve"]
-    limits = pd.DataFrame({"machine": machines, "threshold": -0.5, "decision_threshold": -0.6})
-    write_table("thresholds", limits, tmp_path / "thresholds.parquet")
+    write_representatives(machines, tmp_path / "representatives.parquet")
     pairs = pd.DataFrame(
         [(clip, machine) for clip in pool.clip_id for machine in machines], columns=["clip_id", "machine"]
     )
@@ -133,7 +137,7 @@ def test_many_scores_in_many_files_are_selected_as_a_plain_sort_would(tmp_path):
     files = [tmp_path / f"{number}.parquet" for number in range(10)]
     for number, file in enumerate(files):
         write_table("external_scores", pairs.iloc[30 * number : 30 * number + 30], file)
-    paths = {"pool_clips": tmp_path / "pool.parquet", "thresholds": tmp_path / "thresholds.parquet"}
+    paths = {"pool_clips": tmp_path / "pool.parquet", "representatives": tmp_path / "representatives.parquet"}
     select('{"external": {"n_max": 20}}', 1, 0, **paths, scores=files, selected=tmp_path / "selected.parquet")
     # Every clip to the machine type with its lowest score, the 20 lowest of each.
     best = pairs.sort_values("score").drop_duplicates("clip_id").groupby("machine").head(20)

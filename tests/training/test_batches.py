@@ -68,6 +68,19 @@ def test_target_clips_are_drawn_with_replacement_and_evenly():
     assert np.abs(counts - 200).max() < 50
 
 
+def test_target_clips_stand_anywhere_in_a_batch():
+    # Mixup pairs a clip with its mirror image: a target clip must meet target clips as often as chance has it.
+    data, generator = training_set(80, 20), np.random.default_rng(0)
+    places, pairs = [], []
+    for _ in range(60):
+        for batch in epoch_batches(data, 16, 40, 10, generator):
+            is_target = data.is_target[members(batch)]
+            places += np.flatnonzero(is_target).tolist()
+            pairs.append((is_target & is_target[::-1]).sum() / is_target.sum())
+    assert np.mean(places) == pytest.approx(24.5, abs=1.5)
+    assert np.mean(pairs) == pytest.approx(9 / 49, abs=0.03)
+
+
 def test_without_target_clips_a_batch_has_source_clips_only():
     batches = epoch(training_set(20, 0), 8, 2)
     assert sorted(len(batch.x) for batch in batches) == [6, 7, 7]

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from asdpipe.config import Loss, Method, Network, Training, Triplet
+from asdpipe.config_method import Loss, Method, Network, Training, Triplet
 from asdpipe.configfile import read_config
 from asdpipe.method.losses import SubspaceLoss
 from asdpipe.training import loop

@@ -80,7 +80,7 @@ def test_bad_clips_are_skipped_and_listed_and_the_rest_gets_scores(messy, tmp_pa
     assert index["fan/train/section_00_source_train_normal_0202.wav"] == 120 * 16_000
     stage = tmp_path / "results/messy/ba_trp_ps_ex/seed0/stage2"
     assert "only their beginning counts" in (stage / "logs/embed.log").read_text()
-    assert "pump has no target training clips" in (stage / "logs/score.log").read_text()
+    assert "pump has no target training clips" in (stage / "logs/represent.log").read_text()
     clusters = (tmp_path / "results/messy/ba_trp_ps_ex/seed0/stage1/logs/pseudo_label.log").read_text()
     assert "fan, source: 6 clusters instead of 16" in clusters
     assert "fan, target: 2 clusters instead of 4" in clusters

@@ -20,7 +20,6 @@ def one_machine(tmp_path, write_clip) -> dict:
     config = copy.deepcopy(TINY) | {"dataset": "own", "seeds": [0, 1], "yardstick": None}
     config["datasets"]["own"] = {"format": "folder", "root": "my recordings", "clip_seconds": 1, "pool": "tiny"}
     config["external"] = {"n_max": 6, "first_stage": "random"}
-    config["methods"] = {"ba_trp_ps_ex": {"start_from": None}}
     return config
 
 
@@ -51,7 +50,7 @@ def test_one_machine_type_alone_is_told_what_it_lacks(one_machine, tmp_path):
     one_machine["seeds"] = [0]
     done = run_snakemake(tmp_path, "results/stage1/scores.csv", config=one_machine)
     assert done.returncode == 0, done.stdout[-4000:]
-    log = (tmp_path / "results/own/ba_trp_ps_ex/seed0/stage1/logs/train.log").read_text()
+    log = (tmp_path / "results/own/ba_trp/seed0/stage1/logs/train.log").read_text()
     assert "needs a pool and external.first_stage: random" in log
     assert "the triplet loss is left out" in log
 

@@ -111,16 +111,32 @@ def test_stage_1_is_trained_once_and_linked(run: Path) -> None:
         shared = run / FOLDER / "stage1" / file
         assert shared.is_symlink()
         assert shared.resolve() == (run / "results/tiny/ba_trp/seed0/stage1" / file).resolve()
-    more = TINY | {"methods": {"ba_trp_ps": {"start_from": "ba_trp", "external": {"enabled": False}}}}
-    plan = planned(run, "results/tiny/ba_trp_ps/seed0/stage2/auc.csv", config=more)
+    plan = planned(run, "results/tiny/ba_trp_ps/seed0/stage2/auc.csv", config=TINY)
     # Only stage 2 is trained: stage 1 and its embeddings are those of ba_trp.
-    assert plan["train"] == 1
-    assert plan["embed"] == 1
-    assert plan["score_external"] == 0
-    # A method that scores otherwise shares the model, and scores it itself.
-    more["methods"]["ba_trp_ps"]["inference"] = {"k_source": 2}
-    plan = planned(run, "results/tiny/ba_trp_ps/seed0/stage1/auc.csv", config=more)
-    assert (plan["train"], plan["embed"], plan["score"]) == (0, 0, 1)
+    assert (plan["train"], plan["embed"], plan["score_external"], plan["share_first_model"]) == (1, 1, 0, 1)
+    # A method with other representatives shares the model, and scores it itself.
+    more = TINY | {"methods": {"mine": {"parent": "ba_trp_ps", "inference": {"k_source": 2}}}}
+    plan = planned(run, "results/tiny/mine/seed0/stage1/auc.csv", config=more)
+    assert (plan["train"], plan["embed"], plan["represent"], plan["score"]) == (0, 0, 1, 1)
+
+
+def test_another_back_end_scores_the_same_models_again_and_trains_nothing(run: Path) -> None:
+    settings = {"backend": "knn", "smote_ratio": 0.6}
+    plan = planned(run, TARGET, config=changed(inference=settings))
+    assert (plan["train"], plan["embed"], plan["represent"], plan["score_external"]) == (0, 0, 0, 0)
+    assert plan["score"] == LAST
+    more = TINY | {"methods": {"mine": {"parent": "ba_trp_ps_ex", "inference": settings}}}
+    target = "results/tiny/mine/seed0/stage2/auc.csv"
+    plan = planned(run, target, config=more)
+    assert (plan["train"], plan["share_every_model"], plan["score"]) == (0, 1, 1)
+    done = run_snakemake(run, target, config=more)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (run / "results/tiny/mine/seed0/stage2/model.safetensors").samefile(
+        run / FOLDER / "stage2/model.safetensors"
+    )
+    one, other = (pd.read_parquet((run / each).parent / "scores.parquet") for each in (target, FOLDER / "stage2/x"))
+    assert (one.clip_id == other.clip_id).all()
+    assert not np.allclose(one.score, other.score)
 
 
 def test_a_change_runs_again_only_what_depends_on_it(run: Path) -> None:
@@ -129,7 +145,7 @@ def test_a_change_runs_again_only_what_depends_on_it(run: Path) -> None:
     clusters = planned(run, TARGET, config=changed(pseudo_labels={"k_source": 1}))
     assert (clusters["pseudo_label"], clusters["select"], clusters["train"], clusters["embed"]) == (2, 1, 2, 2)
     k_source = planned(run, TARGET, config=changed(inference={"k_source": 2}))
-    assert (k_source["score"], k_source["train"], k_source["embed"], k_source["features"]) == (4, 2, 2, 0)
+    assert (k_source["represent"], k_source["train"], k_source["embed"], k_source["features"]) == (3, 2, 2, 0)
     assert k_source["score_external"] == 4
     epochs = planned(run, TARGET, config=changed(training={"epochs": 2}))
     assert (epochs["train"], epochs["features"], epochs["manifest"]) == (3, 0, 0)
@@ -232,3 +248,28 @@ def test_a_data_set_without_pool_trains_without_external_clips(tmp_path: Path) -
     plan = planned(tmp_path, "results/stage2/auc.csv", config=config)
     assert plan["train"] == 2
     assert plan["select"] == plan["score_external"] == plan["features_pool"] == 0
+
+
+def test_table_2_has_our_results_beside_the_papers(run: Path) -> None:
+    done = run_snakemake(run, "results/tables/table2.csv", config=TINY)
+    assert done.returncode == 0, done.stdout[-3000:]
+    table = pd.read_csv(run / "results/tables/table2.csv")
+    ours = table[table.dataset == "tiny"]
+    assert ours.groupby("split").size().to_dict() == {"dev": 14, "eval": 14}
+    for row in ours.itertuples():
+        auc = pd.read_csv(run / f"results/tiny/{row.run}/seed0/stage{row.stage}/auc.csv")
+        expected = auc[(auc.split == row.split) & ~auc.machine.isin(["mean", "hmean"])].auc.mean()
+        assert row.mean == pytest.approx(expected, abs=2e-4)
+    assert ours.variance.isna().all()
+    assert ours.paper_mean.isna().all()
+    # The paper's data sets were not run.
+    paper = table[table.dataset != "tiny"]
+    assert paper["mean"].isna().all()
+    assert paper.paper_mean.notna().sum() == 66
+    assert "Ba" in (run / "results/tables/table2.md").read_text()
+    # Labelled classes are machine types with their attributes.
+    labels = pd.read_parquet(run / "results/tiny/ba_labelled/seed0/stage1/labels.parquet")
+    clips = pd.read_parquet(run / "results/data/tiny/clips.parquet").set_index("clip_id").loc[labels.clip_id]
+    assert labels.class_name.tolist() == (clips.machine + "_" + clips.attributes).tolist()
+    again = run_snakemake(run, "results/tables/table2.csv", config=TINY)
+    assert "Nothing to be done" in again.stdout

@@ -1,5 +1,6 @@
 """The validated configuration, and the functions by which rules name their inputs and params."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from snakemake.exceptions import WorkflowError
 
-from asdpipe.config import canonical_json
+from asdpipe import paper
 from asdpipe.config_data import Download
+from asdpipe.config_method import canonical_json
 from asdpipe.configfile import load_config
 from asdpipe.data import audioset, dcase, folder, labelled_folder
 from asdpipe.errors import UserError
@@ -55,17 +57,21 @@ shell.prefix(
 )
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
-# What stage 1 has in common for all methods that start alike, and what else if they also score alike.
-SHARED_MODEL = ["labels.parquet", "model.safetensors", "model.json", "training.csv", "embeddings.parquet"]
-SHARED_SCORES = ["representatives.parquet", "scores.parquet", "thresholds.parquet"]
-LAST_STAGE = CONFIG.stages if CONFIG.resolve_method(CONFIG.method).iterates else 1
-SHARING = {name: method.start_from for name, method in sorted(CONFIG.methods.items()) if method.start_from}
-SHARING_SCORES = [
-    name
-    for name, start in SHARING.items()
-    if CONFIG.resolve_method(name).inference == CONFIG.resolve_method(start).inference
+METHODS = {name: CONFIG.resolve_method(name) for name in CONFIG.methods}
+LAST_STAGE = CONFIG.stages if METHODS[CONFIG.method].iterates else 1
+AUTOENCODERS = [name for name, method in METHODS.items() if method.kind == "autoencoder"]
+# What methods have in common is made once, in the folder of its owner; the others have links.
+MODEL = ["labels.parquet", "model.safetensors", "model.json", "training.csv", "embeddings.parquet"]
+# Methods that only score otherwise than their owner take its models of every stage.
+OWNER = {name: CONFIG.owner_of_models(name) for name in METHODS}
+RESCORED = [name for name in METHODS if OWNER[name] != name]
+# Methods that start like their owner take its stage 1, and what follows from it as far as they score alike.
+FIRST_OWNER = {name: CONFIG.owner_of_first_model(name) for name in METHODS}
+SAME_START = [name for name in METHODS if FIRST_OWNER[name] != name and name not in RESCORED]
+SAME_REPRESENTATIVES = [
+    name for name in SAME_START if METHODS[name].inference.k_source == METHODS[FIRST_OWNER[name]].inference.k_source
 ]
-SHARING_MODEL = [name for name in SHARING if name not in SHARING_SCORES]
+SAME_SCORES = [name for name in SAME_REPRESENTATIVES if METHODS[name].scoring == METHODS[FIRST_OWNER[name]].scoring]
 
 
 def any_of(names):
@@ -97,10 +103,8 @@ def asked(function):
 def method_settings(*sections):
     """Return a params function: these sections of the method as JSON, the same whatever the order of the keys."""
 
-    @asked
     def params(wildcards):
-        method = CONFIG.resolve_method(wildcards.method)
-        return canonical_json(method.model_dump(mode="json", include=set(sections)))
+        return canonical_json(METHODS[wildcards.method].model_dump(mode="json", include=set(sections)))
 
     return params
 
@@ -134,7 +138,7 @@ def num_samples(wildcards):
 
 def is_trained(wildcards):
     """Tell whether a method has a network."""
-    return CONFIG.resolve_method(wildcards.method).kind == "iterative"
+    return METHODS[wildcards.method].kind == "iterative"
 
 
 def previous(wildcards, file):
@@ -144,9 +148,7 @@ def previous(wildcards, file):
 
 def pool_of(wildcards):
     """Return the pool that a method takes external clips from, or None."""
-    method = CONFIG.resolve_method(wildcards.method)
-    uses_pool = method.kind == "iterative" and method.external.enabled and method.external.n_max > 0
-    return CONFIG.resolve_dataset(wildcards.dataset).pool if uses_pool else None
+    return CONFIG.resolve_dataset(wildcards.dataset).pool if METHODS[wildcards.method].takes_external else None
 
 
 def packed_shards(wildcards, file):
@@ -210,17 +212,21 @@ def pool_folders(wildcards):
 # train.smk
 
 
-def stage1_files(wildcards, files):
-    """Return files of the stage 1 that a method shares."""
-    return [
-        f"results/{wildcards.dataset}/{SHARING[wildcards.method]}/seed{wildcards.seed}/stage1/{file}" for file in files
-    ]
+def owned(owners, *files):
+    """Return an input function: these files of the same stage, in the folder of the method that makes them."""
+
+    def inputs(wildcards):
+        stage = wildcards.get("stage", 1)
+        folder = f"results/{wildcards.dataset}/{owners[wildcards.method]}/seed{wildcards.seed}/stage{stage}"
+        return [f"{folder}/{file}".format(**wildcards) for file in files]
+
+    return inputs
 
 
 def training_inputs(wildcards):
     """Return what a stage takes from the one before; stage 1 at most external clips drawn at random."""
     first = wildcards.stage == "1"
-    method = CONFIG.resolve_method(wildcards.method)
+    method = METHODS[wildcards.method]
     files = {}
     if method.pseudo_labels.enabled and not first:
         files["pseudo_labels"] = previous(wildcards, "pseudo_labels.parquet")
@@ -235,7 +241,7 @@ def training_inputs(wildcards):
     if not files and not first:
         raise WorkflowError(
             f"{wildcards.method} has no stage {wildcards.stage}: without pseudo-labels and external clips "
-            "(methods.*.pseudo_labels.enabled, methods.*.external.enabled) every stage is the same"
+            "(pseudo_labels.enabled, external.enabled with n_max above 0 and a pool) every stage is the same"
         )
     return files
 
@@ -266,7 +272,7 @@ def model_inputs(wildcards):
     """Return the trained model; the yardstick has none."""
     if not is_trained(wildcards):
         if wildcards.stage != "1":
-            raise WorkflowError(f"{wildcards.method} is not trained: it has stage 1 only")
+            raise WorkflowError(f"{wildcards.method} has stage 1 only: it is not iterative")
         return {}
     folder = STAGE.format(**wildcards)
     return {"weights": f"{folder}/model.safetensors", "description": f"{folder}/model.json"}
@@ -292,12 +298,19 @@ def shard_settings(wildcards):
     return f"--settings {shlex.quote(selected_settings(wildcards))} --shard {wildcards.shard}"
 
 
+def backend_inputs(wildcards):
+    """Return the representatives, for methods that score by them."""
+    if not is_trained(wildcards) or METHODS[wildcards.method].inference.backend != "kmeans":
+        return {}
+    return {"representatives": f"{STAGE}/representatives.parquet".format(**wildcards)}
+
+
 # select.smk
 
 
 def shard_scores(wildcards):
     """Return the scores of every shard; selection at random needs none."""
-    if CONFIG.resolve_method(wildcards.method).external.selection == "random":
+    if METHODS[wildcards.method].external.selection == "random":
         return []
     shards = range(CONFIG.pools[pool_of(wildcards)].shards)
     return [f"{STAGE}/external/{shard}.parquet".format(**wildcards) for shard in shards]
@@ -306,8 +319,74 @@ def shard_scores(wildcards):
 # evaluate.smk
 
 
+def scored_clips(wildcards):
+    """Return the scores to evaluate; there is no stage 0."""
+    if int(wildcards.stage) < 1:
+        raise WorkflowError("There is no stage 0: stages begin with 1, e.g. results/stage1/auc.csv")
+    return f"{STAGE}/scores.parquet".format(**wildcards)
+
+
+def of_each_seed(file):
+    """Return an input function: this file of the stage, of the configured data set and method, for every seed."""
+
+    def inputs(wildcards):
+        names = {"dataset": CONFIG.dataset, "method": CONFIG.method, "stage": wildcards.stage}
+        return [f"{STAGE}/{file}".format(seed=seed, **names) for seed in CONFIG.seeds]
+
+    return inputs
+
+
 def yardstick_auc(wildcards):
     """Return the result of the training-free method, which has no seed and one stage."""
     if CONFIG.yardstick is None:
         return []
     return [f"results/{CONFIG.dataset}/{CONFIG.yardstick}/seed{CONFIG.seeds[0]}/stage1/auc.csv"]
+
+
+# tables.smk
+
+TABLE_DATASETS = CONFIG.tables.datasets or [CONFIG.dataset]
+
+
+def table_runs(table, dataset):
+    """Return the runs of a table that are asked for; without a pool, not those that take external clips."""
+    asked_for, pool = CONFIG.tables.methods, CONFIG.datasets[dataset].pool
+    runs = [run for run in paper.runs(table) if asked_for is None or run.method in asked_for]
+    return [run for run in runs if pool or not METHODS[run.method].takes_external]
+
+
+def table_aucs(wildcards):
+    """Return the results of every run and seed; the yardstick has no seed."""
+    return [
+        f"{STAGE}/auc.csv".format(dataset=dataset, method=run.method, seed=seed, stage=run.stage)
+        for dataset in TABLE_DATASETS
+        for run in table_runs(wildcards.table, dataset)
+        for seed in CONFIG.seeds[: 1 if METHODS[run.method].kind == "raw_logmel" else None]
+    ]
+
+
+def table_groups(wildcards):
+    """Return data set and file of each selection whose N_out makes the groups of Table 4."""
+    return [
+        (dataset, f"{STAGE}/selected.parquet".format(dataset=dataset, method="ba_ex", seed=seed, stage=1))
+        for dataset in TABLE_DATASETS
+        for seed in CONFIG.seeds
+        if wildcards.table == "4" and CONFIG.datasets[dataset].pool and table_runs("4", dataset)
+    ]
+
+
+def table_selected(wildcards):
+    """Return these files."""
+    return [file for _, file in table_groups(wildcards)]
+
+
+def table_years(wildcards):
+    """Return the year of every data set as JSON, in the order of the columns."""
+    return json.dumps({name: CONFIG.datasets[name].year for name in TABLE_DATASETS})
+
+
+def table_n_max(wildcards):
+    """Return N_max of the methods of Table 4 as JSON; the others do not print it."""
+    methods = [run.method for run in paper.runs("4")] if wildcards.table == "4" else []
+    limits = {name: METHODS[name].external.n_max for name in methods if METHODS[name].takes_external}
+    return canonical_json(limits)

@@ -4,13 +4,15 @@
 rule evaluate:
     input:
         clips="results/data/{dataset}/clips.parquet",
-        scores=f"{STAGE}/scores.parquet",
+        scores=scored_clips,
     output:
         auc=f"{STAGE}/auc.csv",
     log:
         f"{STAGE}/logs/evaluate.log",
     benchmark:
         f"{STAGE}/benchmarks/evaluate.tsv"
+    wildcard_constraints:
+        stage=r"\d+",
     conda:
         "../../environment.yml"
     threads: 1
@@ -29,12 +31,7 @@ rule evaluate:
 
 rule summarize:
     input:
-        aucs=expand(
-            "results/{dataset}/{method}/seed{seed}/stage{{stage}}/auc.csv",
-            dataset=CONFIG.dataset,
-            method=CONFIG.method,
-            seed=CONFIG.seeds,
-        ),
+        aucs=of_each_seed("auc.csv"),
         yardstick=yardstick_auc,
         earlier=lambda w: [f"results/stage{stage}/auc.csv" for stage in range(1, int(w.stage))],
     output:
@@ -43,6 +40,8 @@ rule summarize:
         "results/stage{stage}/logs/summarize.log",
     benchmark:
         "results/stage{stage}/benchmarks/summarize.tsv"
+    wildcard_constraints:
+        stage=r"\d+",
     conda:
         "../../environment.yml"
     threads: 1
@@ -60,18 +59,8 @@ rule summarize:
 rule scores_table:
     input:
         clips=f"results/data/{CONFIG.dataset}/clips.parquet",
-        scores=expand(
-            "results/{dataset}/{method}/seed{seed}/stage{{stage}}/scores.parquet",
-            dataset=CONFIG.dataset,
-            method=CONFIG.method,
-            seed=CONFIG.seeds,
-        ),
-        thresholds=expand(
-            "results/{dataset}/{method}/seed{seed}/stage{{stage}}/thresholds.parquet",
-            dataset=CONFIG.dataset,
-            method=CONFIG.method,
-            seed=CONFIG.seeds,
-        ),
+        scores=of_each_seed("scores.parquet"),
+        thresholds=of_each_seed("thresholds.parquet"),
     output:
         table="results/stage{stage}/scores.csv",
     log:

@@ -1,12 +1,38 @@
 """Representatives, anomaly scores and thresholds; scores of the external clips."""
 
 
-rule score:
+rule represent:
     input:
         clips="results/data/{dataset}/clips.parquet",
         embeddings=f"{STAGE}/embeddings.parquet",
     output:
         representatives=f"{STAGE}/representatives.parquet",
+    log:
+        f"{STAGE}/logs/represent.log",
+    benchmark:
+        f"{STAGE}/benchmarks/represent.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * 2000,
+        runtime=lambda w, attempt: attempt * 30,
+    params:
+        k_source=lambda w: METHODS[w.method].inference.k_source,
+    message:
+        "Representatives of {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, "
+        "seed {wildcards.seed}"
+    shell:
+        "python -m asdpipe --log {log} represent --k-source {params.k_source} --seed {wildcards.seed} "
+        "--clips {input.clips} --embeddings {input.embeddings} --representatives {output.representatives}"
+
+
+rule score:
+    input:
+        unpack(backend_inputs),
+        clips="results/data/{dataset}/clips.parquet",
+        embeddings=f"{STAGE}/embeddings.parquet",
+    output:
         scores=f"{STAGE}/scores.parquet",
         thresholds=f"{STAGE}/thresholds.parquet",
     log:
@@ -20,13 +46,68 @@ rule score:
         mem_mb=lambda w, attempt: attempt * 2000,
         runtime=lambda w, attempt: attempt * 30,
     params:
-        settings=method_settings("kind", "inference"),
+        settings=lambda w: METHODS[w.method].scoring,
+        representatives=lambda w, input: options(representatives=input.get("representatives", [])),
     message:
         "Scoring {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}"
     shell:
         "python -m asdpipe --log {log} score --settings {params.settings:q} --seed {wildcards.seed} "
-        "--clips {input.clips} --embeddings {input.embeddings} --representatives-out {output.representatives} "
+        "--clips {input.clips} --embeddings {input.embeddings} {params.representatives} "
         "--scores {output.scores} --thresholds {output.thresholds}"
+
+
+# Stage 1 of methods that start alike, and every stage of methods that only score otherwise.
+use rule share_first_model as share_first_representatives with:
+    input:
+        owned(FIRST_OWNER, "representatives.parquet"),
+    output:
+        "results/{dataset}/{method}/seed{seed}/stage1/representatives.parquet",
+    log:
+        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_representatives.log",
+    benchmark:
+        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_representatives.tsv"
+    wildcard_constraints:
+        method=any_of(SAME_REPRESENTATIVES),
+
+
+use rule share_first_model as share_every_representatives with:
+    input:
+        owned(OWNER, "representatives.parquet"),
+    output:
+        f"{STAGE}/representatives.parquet",
+    log:
+        f"{STAGE}/logs/share_representatives.log",
+    benchmark:
+        f"{STAGE}/benchmarks/share_representatives.tsv"
+    wildcard_constraints:
+        method=any_of(RESCORED),
+
+
+use rule share_first_model as share_first_scores with:
+    input:
+        owned(FIRST_OWNER, "scores.parquet", "thresholds.parquet"),
+    output:
+        "results/{dataset}/{method}/seed{seed}/stage1/scores.parquet",
+        "results/{dataset}/{method}/seed{seed}/stage1/thresholds.parquet",
+    log:
+        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_scores.log",
+    benchmark:
+        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_scores.tsv"
+    wildcard_constraints:
+        method=any_of(SAME_SCORES),
+
+
+use rule share_first_model as share_first_external with:
+    input:
+        owned(FIRST_OWNER, "external/{shard}.parquet"),
+    output:
+        "results/{dataset}/{method}/seed{seed}/stage1/external/{shard}.parquet",
+    log:
+        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_external_{shard}.log",
+    benchmark:
+        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_external_{shard}.tsv"
+    wildcard_constraints:
+        method=any_of(SAME_REPRESENTATIVES),
 
 
 rule score_external:
@@ -35,7 +116,6 @@ rule score_external:
         weights=f"{STAGE}/model.safetensors",
         description=f"{STAGE}/model.json",
         representatives=f"{STAGE}/representatives.parquet",
-        thresholds=f"{STAGE}/thresholds.parquet",
     output:
         scores=f"{STAGE}/external/{{shard}}.parquet",
         skipped=f"{STAGE}/external/{{shard}}_skipped.csv",
@@ -61,5 +141,5 @@ rule score_external:
         "seed {wildcards.seed}"
     shell:
         "python -m asdpipe --log {log} score-external --pool {params.pool} {params.settings} --weights {input.weights} "
-        "--description {input.description} --representatives-in {input.representatives} "
-        "--thresholds {input.thresholds} {params.files} --scores {output.scores} --skipped {output.skipped}"
+        "--description {input.description} --representatives {input.representatives} "
+        "{params.files} --scores {output.scores} --skipped {output.skipped}"

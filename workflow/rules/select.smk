@@ -5,7 +5,7 @@ rule select:
     input:
         pool_clips=lambda w: f"results/external/{pool_of(w)}/clips.parquet",
         pool_index=lambda w: packed_shards(w, "waveforms.parquet"),
-        thresholds=f"{STAGE}/thresholds.parquet",
+        representatives=f"{STAGE}/representatives.parquet",
         scores=shard_scores,
     output:
         selected=f"{STAGE}/selected.parquet",
@@ -22,7 +22,9 @@ rule select:
     params:
         settings=method_settings("external"),
         stage=lambda w: w.stage,
-        files=lambda w, input: options(pool_index=input.pool_index, thresholds=input.thresholds, scores=input.scores),
+        files=lambda w, input: options(
+            pool_index=input.pool_index, representatives=input.representatives, scores=input.scores
+        ),
     message:
         "Selecting external clips with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}"
     shell:

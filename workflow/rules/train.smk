@@ -1,17 +1,17 @@
 """Train one stage from scratch: on machine labels in stage 1, on pseudo-labels and external clips after it."""
 
 
-rule share_stage1:
+rule share_first_model:
     input:
-        lambda w: stage1_files(w, SHARED_MODEL + SHARED_SCORES),
+        owned(FIRST_OWNER, *MODEL),
     output:
-        expand("results/{{dataset}}/{{method}}/seed{{seed}}/stage1/{file}", file=SHARED_MODEL + SHARED_SCORES),
+        expand("results/{{dataset}}/{{method}}/seed{{seed}}/stage1/{file}", file=MODEL),
     log:
-        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_stage1.log",
+        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_model.log",
     benchmark:
-        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_stage1.tsv"
+        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_model.tsv"
     wildcard_constraints:
-        method=any_of(SHARING_SCORES),
+        method=any_of(SAME_START),
     localrule: True
     conda:
         "../../environment.yml"
@@ -20,33 +20,25 @@ rule share_stage1:
         mem_mb=100,
         runtime=5,
     params:
-        method=lambda w: SHARING[w.method],
         folder=lambda w, output: Path(output[0]).parent,
     message:
-        "Stage 1 of {wildcards.method} is that of {params.method}: linking its files"
+        "{wildcards.method} on {wildcards.dataset}, seed {wildcards.seed}: linking what another method shares with it"
     shell:
         "ln --symbolic --relative --force --target-directory={params.folder} {input} 2> {log}"
 
 
-# A method that scores otherwise shares the model only.
-use rule share_stage1 as share_model with:
+# A method that only scores otherwise has no model of its own in any stage.
+use rule share_first_model as share_every_model with:
     input:
-        lambda w: stage1_files(w, SHARED_MODEL),
+        owned(OWNER, *MODEL),
     output:
-        expand("results/{{dataset}}/{{method}}/seed{{seed}}/stage1/{file}", file=SHARED_MODEL),
-    wildcard_constraints:
-        method=any_of(SHARING_MODEL),
-
-
-use rule share_stage1 as share_external with:
-    input:
-        lambda w: stage1_files(w, [f"external/{w.shard}.parquet"]),
-    output:
-        "results/{dataset}/{method}/seed{seed}/stage1/external/{shard}.parquet",
+        expand("{stage}/{file}", stage=STAGE, file=MODEL),
     log:
-        "results/{dataset}/{method}/seed{seed}/stage1/logs/share_external_{shard}.log",
+        f"{STAGE}/logs/share_every_model.log",
     benchmark:
-        "results/{dataset}/{method}/seed{seed}/stage1/benchmarks/share_external_{shard}.tsv"
+        f"{STAGE}/benchmarks/share_every_model.tsv"
+    wildcard_constraints:
+        method=any_of(RESCORED),
 
 
 rule train:

@@ -79,11 +79,11 @@ def selection_threshold(training_scores: Floats) -> float:
 def decision_threshold(training_scores: Floats, quantile: float) -> float:
     """Return the score above which a clip is called anomalous: a quantile of the gamma distribution of the scores.
 
-    The gamma distribution is fitted to 1 + score, the cosine distance, of clips that are not their own representative
-    (the DCASE baseline's rule). Where all distances are the same, that distance decides.
+    The gamma distribution is fitted to 1 + score, the distance, of clips that are not their own representative (the
+    DCASE baseline's rule). Where all distances are the same, that distance decides.
 
     Args:
-        training_scores: (clips,), each in [-1, 1].
+        training_scores: (clips,), each from -1 on.
         quantile: in (0, 1); the DCASE baseline takes 0.9.
     """
     distance = 1 + np.asarray(training_scores, dtype=np.float64)

@@ -12,6 +12,7 @@ OutFile = Annotated[Path, Option(dir_okay=False, help="Artifact to write.")]
 OutFolder = Annotated[Path, Option(file_okay=False, help="Folder to write.")]
 Text = Annotated[str, Option()]
 Number = Annotated[int, Option(min=0)]
+Positive = Annotated[int, Option(min=1)]
 Settings = Annotated[str, Option(help="The config values that the step uses, as JSON.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one.")

@@ -1,10 +1,10 @@
 """Step 5, score: representatives, anomaly scores and thresholds; then the scores of external clips."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,20 +13,16 @@ from numpy.typing import NDArray
 from typer import Option
 
 from asdpipe.artifacts import read_table, write_table
-from asdpipe.config import Method
 from asdpipe.config_data import Decoding
+from asdpipe.config_method import Method
 from asdpipe.data.decoding import decoded, sources
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, read_clip
 from asdpipe.errors import UserError
-from asdpipe.method.inference import (
-    anomaly_scores,
-    decision_threshold,
-    nearest_neighbour,
-    representatives,
-    selection_threshold,
-)
+from asdpipe.method.backends import knn_scores, local_density, references, rescaled_scores
+from asdpipe.method.inference import anomaly_scores, decision_threshold, nearest_neighbour, selection_threshold
+from asdpipe.method.inference import representatives as make_representatives
 from asdpipe.steps.features import POOL_COLUMNS, leave_out
-from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, Text
+from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Positive, Settings, Text
 
 # One core decodes some 100 clips of 10 s in a second.
 DECODING_THREADS = 4
@@ -36,76 +32,134 @@ MaybeOutFile = Annotated[Path | None, Option(dir_okay=False, help="Artifact to w
 logger = logging.getLogger(__name__)
 
 
+def represent(k_source: Positive, seed: Number, clips: InFile, embeddings: InFile, representatives: OutFile) -> None:
+    """Make the representatives of every machine type, and the threshold of the external clips (§3.3, §4.1.1).
+
+    Args:
+        k_source: k-means centroids of the source clips; seed: of k-means.
+    """
+    table, vectors = join_embeddings(clips, embeddings)
+    train = (table.split == "train").to_numpy()
+    table, vectors = table[train], vectors[train]
+    frames = []
+    for machine, rows in table.groupby("machine").indices.items():
+        part, embedding = table.iloc[rows], vectors[rows]
+        is_source = (part.domain == "source").to_numpy()
+        if is_source.all():
+            logger.warning("%s has no target training clips: source representatives only", machine)
+        found = make_representatives(embedding, is_source, k_source, seed)
+        frame = pd.DataFrame(
+            {
+                "machine": machine,
+                "domain": np.where(found.is_source, "source", "target"),
+                "representative": range(len(found.clip)),
+                "clip_id": part.clip_id.to_numpy()[found.clip],
+                "threshold": selection_threshold(anomaly_scores(embedding, found.vectors)[0]),
+            }
+        )
+        frames.append(frame.assign(vector=list(found.vectors)))
+    write_table("representatives", pd.concat(frames), representatives)
+
+
 def score(
     settings: Settings,
     seed: Number,
     clips: InFile,
     embeddings: InFile,
-    representatives_out: OutFile,
     scores: OutFile,
     thresholds: OutFile,
+    representatives: MaybeFile = None,
 ) -> None:
     """Score the training and test clips of every machine type.
 
     Args:
-        settings: uses kind, inference; seed: of k-means.
+        settings: uses kind, inference; seed: of SMOTE.
+        representatives: for the paper's system with the back end kmeans.
     """
     method = Method.model_validate_json(settings)
     table, vectors = join_embeddings(clips, embeddings)
-    centres, scored, limits = [], [], []
+    centres = None if representatives is None else read_table("representatives", representatives)
+    scored, limits = [], []
     for machine, rows in table.groupby("machine").indices.items():
         part, embedding = table.iloc[rows], vectors[rows]
-        train = np.flatnonzero(part.split == "train")
-        is_source = (part.domain.iloc[train] == "source").to_numpy()
-        if not (~is_source).any():
-            logger.warning("%s has no target training clips: source representatives only", machine)
-        if method.kind == "raw_logmel":
-            vector, clip = embedding[train], np.arange(len(train))
-            source = is_source
-            same = np.arange(len(part))[:, None] == train[None]
-            value, nearest = nearest_neighbour(embedding.astype(np.float64), vector.astype(np.float64), same)
-        else:
-            vector, source, clip = representatives(embedding[train], is_source, method.inference.k_source, seed)
-            value, nearest = anomaly_scores(embedding, vector)
-        clip_ids = part.clip_id.to_numpy()[train][clip]
-        domain = np.where(source, "source", "target")
-        centres.append(
-            pd.DataFrame(
-                {"machine": machine, "domain": domain, "representative": range(len(vector)), "clip_id": clip_ids}
-            ).assign(vector=list(vector))
+        found = _score_machine(
+            part, embedding, None if centres is None else centres[centres.machine == machine], method, seed
         )
         scored.append(
             pd.DataFrame(
                 {
                     "clip_id": part.clip_id,
-                    "score": value,
-                    "representative": nearest,
-                    "nearest_clip_id": clip_ids[nearest],
+                    "score": found.score,
+                    "representative": pd.array(found.reference, dtype="Int32"),
+                    "nearest_clip_id": found.nearest_clip_id,
                 }
             )
         )
-        limits.append((machine, *_limits(value[train], method)))
-    write_table("representatives", pd.concat(centres), representatives_out)
+        limits.append((machine, *_limits(found.score[(part.split == "train").to_numpy()], method)))
     write_table("scores", pd.concat(scored), scores)
     columns = ["machine", "threshold", "decision_threshold"]
     write_table("thresholds", pd.DataFrame(limits, columns=columns), thresholds)
 
 
-def _limits(training_scores: NDArray[np.float64], method: Method) -> tuple[float, float]:
-    finite = training_scores[np.isfinite(training_scores)]
+class Scored(NamedTuple):
+    """The scores of one machine type's clips."""
+
+    score: NDArray[np.float64]
+    reference: Sequence[int | None] | NDArray[np.int64]
+    """(clips,): index of the nearest representative or training clip; none: the score compares with none."""
+    nearest_clip_id: Sequence[str | None] | NDArray[np.object_]
+
+
+def _score_machine(
+    part: pd.DataFrame, embedding: NDArray[np.float32], centres: pd.DataFrame | None, method: Method, seed: int
+) -> Scored:
+    settings = method.inference
+    if method.kind == "autoencoder":
+        simple = settings.autoencoder_score == "simple"
+        value = embedding[:, 0] if simple else np.fmin(embedding[:, 1], embedding[:, 2])
+        return Scored(value.astype(np.float64), [None] * len(part), [None] * len(part))
+    if method.kind == "iterative" and settings.backend == "kmeans":
+        if centres is None:
+            raise UserError("score needs --representatives for the back end kmeans")
+        value, nearest = anomaly_scores(embedding, np.stack(list(centres.vector)))
+        return Scored(value, nearest, centres.clip_id.to_numpy()[nearest])
+    train = np.flatnonzero(part.split == "train")
+    is_source = (part.domain.iloc[train] == "source").to_numpy()
     if method.kind == "raw_logmel":
-        # Distances have no gamma rule of their own: the quantile of the training clips decides.
-        quantile = float(np.quantile(finite, method.inference.decision_quantile)) if len(finite) else np.inf
-        return float(finite.max(initial=0)), quantile
-    return selection_threshold(finite), decision_threshold(finite, method.inference.decision_quantile)
+        same = np.arange(len(part))[:, None] == train[None]
+        value, nearest = nearest_neighbour(embedding.astype(np.float64), embedding[train].astype(np.float64), same)
+        return Scored(value, nearest, part.clip_id.to_numpy()[train[nearest]])
+    near = references(embedding[train], is_source, settings.smote_ratio, settings.smote_neighbours, seed)
+    # A training clip is not its own neighbour, nor is a synthetic one that it is an end of.
+    same = (train[near.clips] == np.arange(len(part))[:, None, None]).any(axis=2)
+    if settings.backend == "knn":
+        value, nearest = knn_scores(embedding, near.vectors, near.is_source, settings.neighbours, same)
+    else:
+        density = local_density(near.vectors, settings.density_neighbours)
+        value, nearest = rescaled_scores(embedding, near.vectors, density, settings.neighbours, same)
+    return Scored(value, nearest, part.clip_id.to_numpy()[train[near.clips[nearest, 0]]])
+
+
+def _limits(training_scores: NDArray[np.float64], method: Method) -> tuple[float, float]:
+    """Return the largest score of the training clips and the score above which a clip is called anomalous."""
+    finite = training_scores[np.isfinite(training_scores)]
+    if not len(finite):
+        return np.inf, np.inf
+    quantile, largest = method.inference.decision_quantile, float(finite.max())
+    if method.kind == "raw_logmel":
+        # Sums of deviations have no gamma rule of their own: the quantile of the training clips decides.
+        return largest, float(np.quantile(finite, quantile))
+    if method.kind == "autoencoder":
+        # Its scores are distances; the rule takes distances less 1, as scores of cosines are.
+        return largest, decision_threshold(finite - 1, quantile) + 1
+    return largest, decision_threshold(finite, quantile)
 
 
 def score_external(
     pool: Text,
     weights: InFile,
     description: InFile,
-    representatives_in: InFile,
-    thresholds: InFile,
+    representatives: InFile,
     scores: OutFile,
     skipped: MaybeOutFile = None,
     index: MaybeFile = None,
@@ -130,10 +184,9 @@ def score_external(
     network, num_samples = load_model(weights, description)
     decoding = Decoding.model_validate_json(settings)
     centres = {
-        machine: np.stack(list(part.vector))
-        for machine, part in read_table("representatives", representatives_in).groupby("machine")
+        machine: (np.stack(list(part.vector)), part.threshold.iloc[0])
+        for machine, part in read_table("representatives", representatives).groupby("machine")
     }
-    limit = read_table("thresholds", thresholds).set_index("machine").threshold
     clip_ids: list[str] = []
     bad: list[tuple[str, str]] = []
     waveforms: Iterable[NDArray[np.int16]]
@@ -151,9 +204,9 @@ def score_external(
     start = 0
     rows, machines, values = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=object)], [np.zeros(0)]
     for embedding in embed(network, waveforms, total, num_samples, pick_device(device)):
-        for machine, vector in centres.items():
+        for machine, (vector, threshold) in centres.items():
             value, _ = anomaly_scores(embedding, vector)
-            passed = np.flatnonzero(value <= limit[machine])
+            passed = np.flatnonzero(value <= threshold)
             rows.append(start + passed)
             machines.append(np.full(len(passed), machine, dtype=object))
             values.append(value[passed])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typer import Option
 
 from asdpipe.artifacts import read_arrow, read_table, write_table
-from asdpipe.config import Method
+from asdpipe.config_method import Method
 from asdpipe.errors import UserError
 from asdpipe.method.selection import select as select_clips
 from asdpipe.method.selection import select_random
@@ -39,7 +39,7 @@ def select(
     seed: Number,
     pool_clips: InFile,
     selected: OutFile,
-    thresholds: MaybeFile = None,
+    representatives: MaybeFile = None,
     clips: MaybeFile = None,
     pool_index: IndexFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
     scores: ScoreFiles = [],  # noqa: B006
@@ -48,12 +48,12 @@ def select(
 
     Args:
         settings: uses external; stage, seed: only for selection at random, which stage 0 asks of first_stage.
-        thresholds: of the stage; without them (stage 0), the data set's manifest ``clips`` names the machine types.
+        representatives: of the stage; without them (stage 0), the manifest ``clips`` names the machine types.
         pool_index: of packed pools: bad clips are not there. Of others they are not among the scores.
     """
     external = Method.model_validate_json(settings).external
     names = read_arrow("pool_clips", pool_clips, ["clip_id"])["clip_id"].combine_chunks()
-    machines = _machines(thresholds, clips)
+    machines = _machines(representatives, clips)
     n_out: dict[str, int] = {}
     if external.selection == "random" or (stage == 0 and external.first_stage == "random"):
         usable = np.arange(len(names))
@@ -92,11 +92,11 @@ def select(
     write_table("selected", table, selected, {"n_out": n_out, "pool": len(names)})
 
 
-def _machines(thresholds: Path | None, clips: Path | None) -> list[str]:
-    if thresholds is not None:
-        return sorted(read_table("thresholds", thresholds).machine)
+def _machines(representatives: Path | None, clips: Path | None) -> list[str]:
+    if representatives is not None:
+        return sorted(set(read_table("representatives", representatives, ["machine"]).machine))
     if clips is None:
-        raise UserError("select needs --thresholds, or --clips for the names of the machine types")
+        raise UserError("select needs --representatives, or --clips for the names of the machine types")
     return sorted(pc.unique(read_arrow("clips", clips, ["machine"])["machine"]).to_pylist())
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typer import Option
 
 from asdpipe.artifacts import read_table, write_csv, write_table
-from asdpipe.config import Method
+from asdpipe.config_method import Method
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
 from asdpipe.method.classes import class_indices, external_class, original_class

@@ -42,7 +42,7 @@ def epoch_batches(
     target_per_batch: int,
     generator: np.random.Generator,
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch: every source clip once, in nearly equal batches, plus random target clips.
+    """Yield the batches of one epoch: every source clip once, in nearly equal batches, among random target clips.
 
     Without target clips a batch has source clips only, without source clips target clips only.
     """
@@ -50,7 +50,8 @@ def epoch_batches(
     count = num_batches(len(source), source_per_batch)
     for part in np.array_split(generator.permutation(source), count):
         extra = generator.choice(target, target_per_batch) if len(target) else target
-        chosen = np.concatenate([part, extra])
+        # In random order: mixup pairs every clip with its mirror image in the batch.
+        chosen = generator.permutation(np.concatenate([part, extra]))
         yield Batch(
             torch.from_numpy(np.stack([_crop(clips, clip, num_samples, generator) for clip in chosen])),
             torch.from_numpy(clips.class_index[chosen].astype(np.int64)),

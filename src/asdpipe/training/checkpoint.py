@@ -8,7 +8,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from asdpipe.artifacts import file_digest, written
-from asdpipe.config import Network
+from asdpipe.config_method import Network
 from asdpipe.errors import UserError
 from asdpipe.method.network import MultiResolutionNetwork
 from asdpipe.training.loop import build_network

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asdpipe.config import Method, Network, Triplet
+from asdpipe.config_method import Method, Network, Triplet
 from asdpipe.errors import UserError
 from asdpipe.method.augment import add_noise, mixup, noise_partners
 from asdpipe.method.losses import SubspaceLoss, triplet_loss

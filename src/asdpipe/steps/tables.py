@@ -1,0 +1,328 @@
+"""Step 9, tables: a table of the paper with our results beside the published ones."""
+
+import itertools
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+from typer import Option
+
+from asdpipe import paper
+from asdpipe.artifacts import read_table, write_csv, written
+from asdpipe.errors import UserError
+from asdpipe.steps.evaluate import MEANS, read_auc
+from asdpipe.steps.options import OutFile, Text
+
+RUN = ["dataset", "method", "stage", "seed"]
+# The method whose N_out and N_max make the groups of Table 4.
+GROUPING = "ba_ex"
+TITLES = {
+    "2": "systems without labels, and two with labels",
+    "3": "systems with labels",
+    "4": "external clips by anomaly score or at random",
+    "5": "pseudo-labels by the loss of stage 1",
+    "A1": "systems without labels, and two with labels, per domain",
+    "A2": "systems with labels, per domain",
+}
+NAMES = {
+    **{"ba": "Ba", "trp": "L_trp", "ps": "Ps", "ex": "Ex", "wilkinghoff": "Wilkinghoff"},
+    **{"label": "w/ label", "nolabel": "w/o label", "": ""},
+    **{"raw_logmel": "Raw log-mel", "autoencoder": "Autoencoder"},
+    "autoencoder_mahalanobis": "Autoencoder (Mahalanobis)",
+    **{"auc": "", "auc_source": "source", "auc_target": "target"},
+    **{"large_n_out": "large N_out", "small_n_out": "small N_out"},
+}
+
+AucFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="auc.csv, one per seed; others are ignored.")]
+SelectedFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Table 4: stage 1 of ba_ex, per seed.")]
+Names = Annotated[list[str], Option(help="Table 4: the data set of each of these.")]
+Parsed = TypeVar("Parsed")
+# Machine types with large and with small N_out.
+Groups = dict[str, list[str]]
+
+logger = logging.getLogger(__name__)
+
+
+class Cell(NamedTuple):
+    """A row of the csv. None: not run, or not in the paper."""
+
+    table: str
+    labels: str
+    method: str
+    stage1: str
+    stage: int
+    selection: str
+    n_max: int | None
+    machines: str
+    run: str
+    our_n_max: int | None
+    dataset: str | None
+    year: int | None
+    split: str
+    metric: str
+    seeds: int | None
+    mean: float | None
+    variance: float | None
+    paper_mean: float | None
+    paper_variance: float | None
+    difference: float | None
+
+
+def paper_table(
+    table: Text,
+    datasets: Text,
+    csv: OutFile,
+    markdown: OutFile,
+    n_max: Text = "{}",
+    aucs: AucFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
+    selected: SelectedFiles = [],  # noqa: B006
+    selected_of: Names = [],  # noqa: B006
+) -> None:
+    """Write a table of the paper as csv and markdown: ours, the published number, and the difference, in percent.
+
+    Args:
+        table: 2, 3, 4, 5, A1 or A2.
+        datasets: JSON, the year of DCASE (or null) of every data set, in the order of the columns.
+        n_max: JSON, our N_max of every method of Table 4.
+
+    Raises:
+        UserError: no such table, or inputs that do not belong together.
+    """
+    runs, places = paper.runs(table), paper.places(table)
+    years = _parsed("datasets", datasets, TypeAdapter(dict[str, int | None]))
+    limits = _parsed("n-max", n_max, TypeAdapter(dict[str, int]))
+    ours = _read_runs(aucs, years, runs)
+    groups = _read_groups(selected, selected_of, years, limits, ours) if table == "4" else {}
+    columns = [*years.items(), *((None, year) for year in paper.years(table) if year not in years.values())]
+    cells = list(_cells(table, columns, ours, groups, limits))
+    whole = ["stage", "n_max", "our_n_max", "year", "seeds"]
+    write_csv(pd.DataFrame(cells, columns=Cell._fields).astype(dict.fromkeys(whole, "Int64")), csv)
+    notes = [*_notes(table, limits), *(_group_notes(groups, limits) if table == "4" else [])]
+    with written(markdown) as temporary:
+        temporary.write_text(_document(table, cells, len(columns) * len(places), notes), encoding="utf-8")
+    measured = sum(cell.mean is not None for cell in cells)
+    logger.info("table %s: %d of %d cells have a result of ours", paper.TABLES[table], measured, len(cells))
+
+
+def _parsed(option: str, text: str, kind: TypeAdapter[Parsed]) -> Parsed:
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"--{option}: {text!r} is not the JSON that is needed ({error.errors()[0]['msg']})") from None
+
+
+# ---------------------------------------------------------------- what was run
+
+
+def _read_runs(files: Sequence[Path], datasets: Collection[str], runs: Iterable[paper.Run]) -> pd.DataFrame:
+    """Return the rows of machine types and sections of all files that belong to these runs.
+
+    Raises:
+        UserError: a file is not of one seed, of an unknown data set, or of a run that another file has, too.
+    """
+    wanted, origin = set(runs), dict[tuple[object, ...], Path]()
+    frames = [pd.DataFrame(columns=[*RUN, "split", "machine", "auc", "auc_source", "auc_target"])]
+    for file in files:
+        frame = read_auc(file)
+        if "seed" not in frame:
+            raise UserError(f"{file}: has no column seed, so it is over seeds; give the auc.csv of every seed instead")
+        frame = frame.astype({"dataset": str, "method": str})
+        for run in frame[RUN].drop_duplicates().itertuples(index=False, name=None):
+            dataset, method, stage, seed = run
+            if dataset not in datasets:
+                known = ", ".join(datasets) or "none"
+                raise UserError(f"{file}: is of the data set {dataset}, which --datasets does not name ({known})")
+            if run in origin:
+                message = f"{file}: {method} on {dataset}, stage {stage}, seed {seed}, is in {origin[run]}, too"
+                raise UserError(f"{message}; give each run once")
+            origin[run] = file
+        frame = frame.loc[[run in wanted for run in zip(frame.method, frame.stage, strict=True)]]
+        frames.append(frame[~(frame.machine.isin(MEANS) & (frame.section == ""))])
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1])
+
+
+def _read_groups(
+    files: Sequence[Path],
+    datasets: Sequence[str],
+    known: Collection[str],
+    limits: Mapping[str, int],
+    ours: pd.DataFrame,
+) -> dict[str, Groups]:
+    """Return the groups of each data set: a machine type is large if its mean N_out reaches N_max.
+
+    One grouping for all lines, as in the paper, where it also splits Ba, which has no N_max.
+
+    Raises:
+        UserError: lists of unequal length, an unknown data set, no N_max, or clips that were drawn at random.
+    """
+    if len(files) != len(datasets):
+        message = f"{len(files)} files of --selected but {len(datasets)} data sets of --selected-of"
+        raise UserError(f"{message}: give one of each per file")
+    if unknown := set(datasets) - set(known):
+        raise UserError(f"--selected-of: --datasets does not name {', '.join(sorted(unknown))}")
+    if files and GROUPING not in limits:
+        raise UserError(f"--n-max: has no {GROUPING}, whose N_max makes the groups of Table 4; add it")
+    groups = {}
+    for dataset in dict.fromkeys(datasets):
+        counts = [_n_out(file) for file, of in zip(files, datasets, strict=True) if of == dataset]
+        named: Groups = {"large_n_out": [], "small_n_out": []}
+        for machine in sorted(set(ours.machine[ours.dataset == dataset])):
+            mean = np.mean([count.get(machine, 0) for count in counts])
+            named["large_n_out" if mean >= limits[GROUPING] else "small_n_out"].append(machine)
+        groups[dataset] = named
+    return groups
+
+
+def _n_out(file: Path) -> dict[str, int]:
+    """Return how many external clips pass the threshold of each machine type that has any.
+
+    Raises:
+        UserError: the file is not that of a selection by score.
+    """
+    clips = read_table("selected", file, ["clip_id"])
+    metadata = pq.read_schema(file).metadata or {}
+    counts: dict[str, int] = json.loads(metadata.get(b"facts", b"{}")).get("n_out", {})
+    if len(clips) and not counts:
+        message = f"{file}: has no N_out, its clips were drawn at random; Table 4 needs it for its groups"
+        raise UserError(f"{message}: set methods.{GROUPING}.external.selection to score")
+    return counts
+
+
+def _over_seeds(ours: pd.DataFrame, metric: str) -> tuple[int | None, float | None, float | None]:
+    """Return number of seeds, mean and unbiased variance of a run's rows: per seed the mean over machine types."""
+    by_machine = ours.groupby(["seed", "machine"])[metric].mean()
+    by_seed = by_machine.groupby("seed").mean().dropna()
+    if by_seed.empty:
+        return None, None, None
+    return len(by_seed), float(by_seed.mean()), float(by_seed.var(ddof=1)) if len(by_seed) > 1 else None
+
+
+def _cells(
+    table: str,
+    columns: Sequence[tuple[str | None, int | None]],
+    ours: pd.DataFrame,
+    groups: Mapping[str, Groups],
+    limits: Mapping[str, int],
+) -> Iterator[Cell]:
+    """Yield the cells line by line; ``columns`` are the data sets with their years."""
+    by_run = dict(list(ours.groupby(RUN[:-1])))
+    for line, (dataset, year), place in itertools.product(paper.lines(table), columns, paper.places(table)):
+        part = by_run.get((dataset, *line.run), ours.iloc[:0])
+        if place.split:
+            part = part[part.split == place.split]
+        if place.machines:
+            part = part[part.machine.isin(groups.get(dataset or "", {}).get(place.machines, []))]
+        seeds, mean, variance = _over_seeds(part, place.metric)
+        theirs = None if year is None else paper.published(table).get((line, year, place))
+        yield Cell(
+            table=paper.TABLES[table],
+            labels=line.labels,
+            method=line.method,
+            stage1=line.stage1,
+            stage=line.run.stage,
+            selection=line.selection,
+            n_max=line.n_max,
+            machines=place.machines,
+            run=line.run.method,
+            our_n_max=limits.get(line.run.method) if line.n_max else None,
+            dataset=dataset,
+            year=year,
+            split=place.split,
+            metric=place.metric,
+            seeds=seeds,
+            mean=mean,
+            variance=variance,
+            paper_mean=theirs and theirs.mean,
+            paper_variance=theirs and theirs.variance,
+            difference=None if mean is None or theirs is None else mean - theirs.mean,
+        )
+
+
+# ---------------------------------------------------------------- markdown
+
+
+def _document(table: str, cells: Sequence[Cell], width: int, notes: Iterable[str]) -> str:
+    """Return the table as the paper lays it out: ``width`` cells to a line."""
+    rows = [cells[start : start + width] for start in range(0, len(cells), width)]
+    leading = {
+        "labels": [NAMES[row[0].labels] for row in rows],
+        "method": [_name(row[0].method, row[0].selection) for row in rows],
+        "stage 1": [_name(row[0].stage1) for row in rows],
+        "stage": [str(row[0].stage) for row in rows],
+        "N_max": [str(row[0].n_max or "") for row in rows],
+    }
+    # What is the same in all rows says nothing.
+    shown = {name: column for name, column in leading.items() if len(set(column)) > 1}
+    counts = sorted({cell.seeds for cell in cells if cell.seeds is not None})
+    seeds = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "no"
+    seeds += " seed" if counts == [1] else " seeds"
+    caption = (
+        f"AUC in percent ± its variance over the seeds, as in the paper (ours: {seeds}); in brackets the paper's, and "
+        "ours minus the paper's. Where ours is missing it was not run, or there is nothing to measure (no labels, no "
+        "machine type)."
+    )
+    body = [[*head, *map(_shown, row)] for head, row in zip(zip(*shown.values(), strict=True), rows, strict=True)]
+    header = [*shown, *map(_heading, rows[0])]
+    grid = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body)]
+    listed = [f"- {note}" for note in notes]
+    title = f"# Table {paper.TABLES[table]}: {TITLES[table]}"
+    return "\n".join([title, "", caption, "", *grid, *([""] if listed else []), *listed, ""])
+
+
+def _name(method: str, selection: str = "") -> str:
+    name = NAMES[method] if method in NAMES else "+".join(NAMES[part] for part in method.split("_"))
+    return f"{name} (random)" if selection == "random" else name
+
+
+def _heading(cell: Cell) -> str:
+    parts = [cell.dataset or f"DCASE {cell.year}", cell.split, NAMES[cell.machines], NAMES[cell.metric]]
+    return " ".join(filter(None, parts))
+
+
+def _shown(cell: Cell) -> str:
+    ours = "" if cell.mean is None else f"{cell.mean:.1f}"
+    if cell.variance is not None:
+        ours += f" ± {cell.variance:.1f}"
+    if cell.paper_mean is None:
+        return ours
+    theirs = f"paper {cell.paper_mean:.1f} ± {cell.paper_variance:.1f}"
+    if cell.difference is not None:
+        # Adding 0.0 turns a negative zero into zero.
+        theirs += f", {round(cell.difference, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{ours} ({theirs})".strip()
+
+
+def _notes(table: str, limits: Mapping[str, int]) -> list[str]:
+    """Return where our settings or lines are not the paper's."""
+    lines = paper.lines(table)
+    differing = [
+        f"{line.run.method} {limits[line.run.method]} (paper: {line.n_max})"
+        for line in lines
+        if line.n_max and limits.get(line.run.method, line.n_max) != line.n_max
+    ]
+    notes = [f"Our N_max is not the paper's: {', '.join(differing)}."] if differing else []
+    if added := [_name(line.method) for line in lines if line in paper.BASELINES]:
+        notes.append(f"Not in the paper: {', '.join(added)}.")
+    if table.startswith("A"):
+        notes.append(
+            "Ours: normal clips of the domain against all anomalies, as DCASE has it. The paper's numbers look like "
+            "those against anomalies of the same domain (docs/fidelity.md): auc_source_within in the auc.csv of a seed."
+        )
+    return notes
+
+
+def _group_notes(groups: Mapping[str, Groups], limits: Mapping[str, int]) -> list[str]:
+    """Return the machine types of each group, ours and the paper's."""
+    large = "; ".join(f"{year} {', '.join(machines)}" for year, machines in paper.LARGE_N_OUT.items())
+    notes = [f"Large N_out in the paper (N_out ≥ N_max): {large}; all others are small."]
+    for dataset, named in groups.items():
+        ours, others = (", ".join(machines) or "none" for machines in named.values())
+        limit = f"a mean over the seeds of at least {limits[GROUPING]}, N_max of {GROUPING}"
+        notes.append(f"Large N_out on {dataset} ({limit}): {ours}; small: {others}.")
+    return notes

@@ -1,0 +1,307 @@
+"""docs/fidelity.md names only what exists; and what that report says of training where no other test does."""
+
+import ast
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pydantic
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel
+
+from asdpipe.artifacts import write_table
+from asdpipe.config import Config
+from asdpipe.config_method import KNOWN_METHODS, Loss, Method, Network, Training, Triplet, merge
+from asdpipe.method.losses import SubspaceLoss
+from asdpipe.steps.score import join_embeddings
+from asdpipe.steps.train import noise_groups, training_clips
+from asdpipe.training import loop
+from asdpipe.training.batches import Batch, TrainingSet
+from tests.conftest import ROOT
+
+# ---------------------------------------------------------------- one step of training
+
+SAMPLES = 4000
+SMALL = Network(width=16, windows=(256, 64), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on two threads, much slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def noise(clips: int = 18) -> TrainingSet:
+    """Three machine types and as many classes, a third of the clips of the target domain."""
+    rng, index = np.random.default_rng(0), np.arange(clips, dtype=np.int32)
+    samples = [rng.integers(-3000, 3000, SAMPLES, dtype=np.int16) for _ in index]
+    return TrainingSet(samples, index, index % 3, index % 3, index % 6 == 5)
+
+
+def run(epochs: int = 1, training: dict[str, Any] | None = None, **changes: Any) -> None:
+    """Train on batches of all 15 source clips and 3 target clips."""
+    settings = Training(epochs=epochs, source_per_batch=20, target_per_batch=3, **(training or {}))
+    loop.train(noise(), 3, Method(network=SMALL, training=settings, **changes), SAMPLES, (0, 1), torch.device("cpu"))
+
+
+class Watched(torch.optim.AdamW):
+    """AdamW that keeps the gradients and the learning rate of every step."""
+
+    last: "Watched"
+
+    def __init__(self, parameters: Any, **settings: Any) -> None:
+        super().__init__(parameters, **settings)
+        self.gradients: list[list[torch.Tensor]] = []
+        self.rates: list[float] = []
+        Watched.last = self
+
+    def step(self, *arguments: Any) -> Any:
+        (group,) = self.param_groups
+        self.rates.append(group["lr"])
+        self.gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in group["params"]])
+        return super().step(*arguments)
+
+
+class Plane(SubspaceLoss):
+    """A loss whose gradient is 5 for each of its own weights and nothing else."""
+
+    def forward(self, *arguments: Any) -> torch.Tensor:
+        return sum((5 * each.sum() for each in self.parameters()), 0 * super().forward(*arguments))
+
+
+def plane_step(network: torch.nn.Module, *_: Any) -> torch.Tensor:
+    """Return a loss whose gradient is 7 for each of the network's weights."""
+    return torch.stack([7 * each.sum() for each in network.parameters()]).sum()
+
+
+def test_a_step_follows_the_sum_of_both_losses(monkeypatch):
+    """Eq. 12: neither has a weight, and nothing else is added."""
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    monkeypatch.setattr(loop, "SubspaceLoss", Plane)
+    monkeypatch.setattr(loop, "triplet_step", plane_step)
+    run()
+    (gradients,) = Watched.last.gradients
+    network, centres = gradients[:-3], gradients[-3:]
+    assert [each.shape for each in centres] == [(SMALL.width, 3 * 16)] * 3
+    assert len(network) > 50
+    for each in network:
+        torch.testing.assert_close(each, torch.full_like(each, 7))
+    for each in centres:
+        torch.testing.assert_close(each, torch.full_like(each, 5))
+
+
+def test_mixup_is_for_the_subspace_loss_only_and_every_view_has_a_pass_of_its_own(monkeypatch):
+    batches: list[Batch] = []
+    views: list[torch.Tensor] = []
+    make_batches, make_network = loop.epoch_batches, loop.build_network
+
+    def watched_batches(*arguments: Any) -> Any:
+        for batch in make_batches(*arguments):
+            batches.append(batch)
+            yield batch
+
+    def watched_network(*arguments: Any) -> torch.nn.Module:
+        network = make_network(*arguments)
+        network.register_forward_pre_hook(lambda _, inputs: views.append(inputs[0].clone()))
+        watched.append(network)
+        return network
+
+    watched: list[torch.nn.Module] = []
+    monkeypatch.setattr(loop, "epoch_batches", watched_batches)
+    monkeypatch.setattr(loop, "build_network", watched_network)
+    run(loss=Loss(mixup_probability=1))
+    (batch,) = batches
+    mixed, plain, positive, negative = views
+    assert torch.equal(plain, batch.x)
+    # Mixed clips lie between the clip and its mirror, all at places of their own.
+    towards, other = (mixed - batch.x).double(), (batch.x.flip(0) - batch.x).double()
+    share = (towards * other).sum(dim=1) / other.square().sum(dim=1)
+    torch.testing.assert_close(towards, share[:, None] * other, atol=1e-6, rtol=0)
+    assert 0 < float(share.min()) < float(share.max()) < 1
+    # The triplet's other two views are made of the plain clips: what is added is a plain clip of another machine type.
+    added = torch.nn.functional.cosine_similarity((positive - plain)[:, None], batch.x[None], dim=2)
+    assert float(added.amax(dim=1).min()) > 0.999
+    assert (batch.machine_index[added.argmax(dim=1)] != batch.machine_index).all()
+    assert not torch.allclose(negative, plain, atol=0.01)
+    # Batch normalisation has seen four batches.
+    state = watched[0].state_dict()
+    assert {int(value) for name, value in state.items() if name.endswith("num_batches_tracked")} == {4}
+
+
+def test_the_optimiser_is_adamw_at_a_constant_learning_rate(monkeypatch):
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    run(epochs=3)
+    assert Watched.last.rates == [1e-3] * 3
+    assert Watched.last.defaults["weight_decay"] == 0.01
+    run(training={"learning_rate": 0.02, "weight_decay": 0.3})
+    assert (Watched.last.rates, Watched.last.defaults["weight_decay"]) == ([0.02], 0.3)
+
+
+@pytest.mark.parametrize(("scale", "subclusters"), [("fixed", 5), ("adaptive", 16)])
+def test_training_takes_sub_clusters_and_scale_from_the_config(monkeypatch, scale, subclusters):
+    made = []
+
+    class Kept(SubspaceLoss):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            made.append(self)
+
+    monkeypatch.setattr(loop, "SubspaceLoss", Kept)
+    run(loss=Loss(scale=scale, subclusters=subclusters), triplet=Triplet(enabled=False))
+    (loss,) = made
+    start = math.sqrt(2) * math.log(3 * subclusters - 1)
+    for each in (loss.concatenated, *loss.subspaces):
+        assert each.weight.shape[1] == 3 * subclusters
+        assert (float(each.scale) == pytest.approx(start, rel=1e-6)) is (scale == "fixed")
+
+
+# ---------------------------------------------------------------- external clips as noise, unknown domains
+
+
+def test_an_external_clip_is_of_the_machine_type_that_it_was_selected_for():
+    table = pd.DataFrame({"machine": ["fan", "pump", "fan", "pump"], "origin": ["original"] * 2 + ["external"] * 2})
+    fan, pump, external_fan, external_pump = noise_groups(table)
+    assert fan == external_fan != pump == external_pump
+    # With one machine type alone they stand in for the others.
+    original, external = noise_groups(table[table.machine == "fan"])
+    assert original != external
+
+
+def test_training_clips_of_unknown_domain_count_as_source(tmp_path):
+    domains = ["source", None, "target", None]
+    clips = pd.DataFrame({"clip_id": list("abcd"), "domain": domains, "split": ["train"] * 3 + ["test"]})
+    clips = clips.assign(path="x", dataset="d", machine="fan", section="00", part="dev", is_normal=True)
+    clips = clips.assign(attributes=None, sample_rate=16_000, num_frames=1)
+    write_table("clips", clips, tmp_path / "clips")
+    write_table("waveforms", clips[["clip_id"]].assign(offset=0, num_samples=1), tmp_path / "index")
+    write_table("embeddings", clips[["clip_id"]].assign(embedding=[[1.0]] * 4), tmp_path / "embeddings")
+    trained = training_clips(tmp_path / "clips", tmp_path / "index")
+    scored, _ = join_embeddings(tmp_path / "clips", tmp_path / "embeddings")
+    for table in (trained, scored[scored.split == "train"]):
+        assert table.clip_id.tolist() == ["a", "b", "c"]
+        assert table.domain.tolist() == ["source", "source", "target"]
+
+
+# ---------------------------------------------------------------- the document
+
+DOCUMENT = (ROOT / "docs/fidelity.md").read_text()
+QUOTED = re.findall(r"`([^`]+)`", DOCUMENT)
+KEY = re.compile(r"([a-z_]+(?:\.[A-Za-z_]+)*)(?:: (.+))?")
+
+
+def table(first_cell: str) -> list[list[str]]:
+    """Return the cells of the rows of the document's table whose header starts with a word."""
+    lines = DOCUMENT.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first_cell} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            return rows
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def unquoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def definitions(file: Path) -> set[str]:
+    """Return the functions, classes and methods (Class.method) that a file defines."""
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+    return found
+
+
+def place(name: str) -> Path:
+    """Return the file that the document means: below the repository, or else below the package."""
+    return next((folder / name for folder in (ROOT, ROOT / "src/asdpipe") if (folder / name).is_file()), Path(name))
+
+
+def field(key: str) -> pydantic.fields.FieldInfo:
+    """Return a key's field of the configuration; NAME stands for a data set."""
+    model, found = Method if key in Method.model_fields else Config, None
+    for part in key.split("."):
+        if part == "NAME":
+            assert found is not None
+            model = found.annotation.__args__[1]
+            continue
+        assert part in model.model_fields, f"there is no key {key}"
+        found = model.model_fields[part]
+        if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):
+            model = found.annotation
+    assert found is not None
+    return found
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_every_file_function_and_test_that_the_document_names_exists():
+    named = [each for each in QUOTED if re.search(r"\.(py|smk|yaml)\b", each)]
+    assert len(named) > 100
+    for each in named:
+        name, _, inner = each.partition("::")
+        assert place(name).is_file(), f"{each}: no such file"
+        if inner:
+            assert inner in definitions(place(name)), f"{each}: not defined there"
+        if name.startswith("tests/"):
+            assert inner.startswith("test_") or not inner, f"{each}: not a test"
+    for link in re.findall(r"\]\(([^)]+)\)", DOCUMENT):
+        assert (ROOT / "docs" / link).is_file(), link
+
+
+def test_every_key_that_the_document_names_exists_and_takes_the_values_named():
+    keys = [match.groups() for match in map(KEY.fullmatch, QUOTED) if match]
+    keys = [(key, value) for key, value in keys if "." in key or value]
+    assert len(keys) > 60
+    for key, value in keys:
+        annotation = field(key).annotation
+        if value is not None:
+            pydantic.TypeAdapter(annotation).validate_python(yaml.safe_load(value))
+
+
+def test_the_document_gives_the_defaults_of_the_config():
+    rows = [(unquoted(row[3]), unquoted(row[4]), row[0]) for row in table("Setting")]
+    stated = {key[0]: default[0] for key, default, _ in rows if key}
+    assert all(len(key) == len(default) for key, default, _ in rows), rows
+    for key, default in stated.items():
+        assert plain(field(key).default) == yaml.safe_load(default), key
+    # No setting of the method is left out; of inference the paper has one.
+    for section in ("network", "loss", "triplet", "training", "external", "pseudo_labels"):
+        for name in Config.model_fields[section].annotation.model_fields:
+            assert f"{section}.{name}" in stated, f"{section}.{name} is not in the table of settings"
+
+
+def test_the_document_has_every_equation_of_the_paper():
+    assert {int(row[0]) for row in table("Eq.")} == set(range(1, 14))
+    assert all(unquoted(row[2]) and unquoted(row[3]) for row in table("Eq."))
+
+
+def test_the_document_lists_the_methods_as_they_are_defined():
+    listed = {}
+    for _, _, method, parent, changes in table("Table"):
+        settings: dict[str, Any] = dict(zip(["parent"], unquoted(parent), strict=False))
+        for change in unquoted(changes):
+            key, value = change.split(": ", 1)
+            nested = yaml.safe_load(value)
+            for part in reversed(key.split(".")):
+                nested = {part: nested}
+            settings = merge(settings, nested)
+        listed[unquoted(method)[0]] = settings
+    known = {name: each for name, each in KNOWN_METHODS.items() if each.get("kind", "iterative") == "iterative"}
+    known = {name: each for name, each in known.items() if not each.get("parent", "").startswith("autoencoder")}
+    assert listed == known

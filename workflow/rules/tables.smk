@@ -1,0 +1,57 @@
+"""The paper's tables: ours beside the published numbers."""
+
+
+rule paper_table:
+    input:
+        aucs=table_aucs,
+        selected=table_selected,
+    output:
+        csv="results/tables/table{table}.csv",
+        markdown="results/tables/table{table}.md",
+    log:
+        "results/tables/logs/table{table}.log",
+    benchmark:
+        "results/tables/benchmarks/table{table}.tsv"
+    wildcard_constraints:
+        table=any_of(paper.TABLES),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=10,
+    params:
+        datasets=table_years,
+        n_max=table_n_max,
+        files=lambda w, input: options(
+            aucs=input.aucs, selected=input.selected, selected_of=[of for of, _ in table_groups(w)]
+        ),
+    message:
+        "Table {wildcards.table} of the paper, ours beside the published numbers"
+    shell:
+        "python -m asdpipe --log {log} paper-table --table {wildcards.table} --datasets {params.datasets:q} "
+        "--n-max {params.n_max:q} {params.files} --csv {output.csv} --markdown {output.markdown}"
+
+
+rule all_tables:
+    input:
+        expand("results/tables/table{table}.{suffix}", table=paper.TABLES, suffix=["csv", "md"]),
+    output:
+        touch("results/tables/all"),
+    log:
+        "results/tables/logs/all_tables.log",
+    benchmark:
+        "results/tables/benchmarks/all_tables.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=100,
+        runtime=5,
+    params:
+        tables=" ".join(paper.TABLES),
+    message:
+        "The paper's tables {params.tables} are in results/tables"
+    shell:
+        "ls -l {input} > {log}"
