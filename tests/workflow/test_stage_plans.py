@@ -154,3 +154,28 @@ def test_pseudo_labels_come_from_the_embeddings_of_the_stage_before(plan):
             assert (file in plan) == ("pseudo_labels" in taken)
             if file in plan:
                 assert of_stages(plan[file]) == {f"{folder(method, stage)}/embeddings.parquet"}
+
+
+def test_n_max_0_leaves_external_clips_out(tmp_path: Path) -> None:
+    config = TINY | {"external": {"n_max": 0}}
+    both = f"{folder('ba_trp_ps_ex', 2)}/auc.csv"
+    done = run_snakemake(tmp_path, "-n", "--printshellcmds", "--", both, config=config)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "--pseudo-labels" in done.stdout
+    assert "--selected" not in done.stdout
+    assert "score-external" not in done.stdout
+    # Without pseudo-labels nothing is left that a second stage could learn from.
+    done = run_snakemake(tmp_path, "-n", f"{folder('ba_ex', 2)}/auc.csv", config=config)
+    assert done.returncode != 0
+    assert "ba_ex has no stage 2" in done.stdout
+    assert "n_max above 0" in done.stdout
+
+
+def test_stage_6_is_planned_and_stage_0_is_refused(tmp_path: Path) -> None:
+    done = run_snakemake(tmp_path, "-n", "results/stage6/auc.csv", config=TINY)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"^train +6$", done.stdout, flags=re.M)
+    for target in ("results/stage0/auc.csv", f"{folder('ba', 0)}/auc.csv"):
+        done = run_snakemake(tmp_path, "-n", target, config=TINY)
+        assert done.returncode != 0
+        assert "There is no stage 0: stages begin with 1" in done.stdout
