@@ -62,7 +62,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self.lock = threading.Lock()
-        self.active = 0
+        self.active: set[object] = set()
 
     def gets(self, path: str | None = None) -> int:
         """Return the number of GET requests, of one path or in all."""
@@ -86,15 +86,15 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             with server.lock:
-                server.active += 1
-                server.most_at_once = max(server.most_at_once, server.active)
+                server.active.add(self)
+                server.most_at_once = max(server.most_at_once, len(server.active))
             try:
                 self.answer(body=True)
             except OSError:
                 pass  # The client went away.
             finally:
                 with server.lock:
-                    server.active -= 1
+                    server.active.discard(self)
 
         def answer(self, body: bool) -> None:
             asked = self.headers.get("Range")
@@ -137,9 +137,12 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             for at in range(0, end, PIECE):
                 piece = content[at : min(at + PIECE, end)]
                 time.sleep(len(piece) / server.bytes_per_second)
-                self.wfile.write(piece)
+                # Noted before the client has it: then the test may go on while this thread waits for its turn.
                 with server.lock:
                     server.sent[self.path] += len(piece)
+                    if at + PIECE >= end:
+                        server.active.discard(self)
+                self.wfile.write(piece)
             if end < len(content):
                 self.connection.shutdown(socket.SHUT_RDWR)
 
