@@ -99,17 +99,17 @@ class Config(Sections):
         method = self.resolve_method(name)
         if method.start_from is not None:
             return self.owner_of_first_model(method.start_from)
-        same = [each for each in self._same_kind(name) if self.resolve_method(each).first_model == method.first_model]
+        same = [each for each in self._sharing(name) if self.resolve_method(each).first_model == method.first_model]
         return [each for each in same if self.resolve_method(each).start_from is None][-1]
 
     def owner_of_models(self, name: str) -> str:
         """Return the method that trains all stages of a method: a parent that only scores otherwise, or itself."""
         method, first = self.resolve_method(name), self.owner_of_first_model(name)
-        same = [each for each in self._same_kind(name) if self.resolve_method(each).every_model == method.every_model]
+        same = [each for each in self._sharing(name) if self.resolve_method(each).every_model == method.every_model]
         return [each for each in same if self.owner_of_first_model(each) == first][-1]
 
-    def _same_kind(self, name: str) -> list[str]:
-        """Return a method and its parents, without those where it has no model to share."""
+    def _sharing(self, name: str) -> list[str]:
+        """Return the methods whose models a method may take: itself and its parents; raw_logmel has no model."""
         return [name] if self.resolve_method(name).kind == "raw_logmel" else self.lineage(name)
 
     def resolve_dataset(self, name: str) -> Dataset:

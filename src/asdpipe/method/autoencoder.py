@@ -110,8 +110,8 @@ def inverse_covariances(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 def clip_distances(model: Autoencoder, inverse_covariances: Tensor, x: Tensor) -> Tensor:
     """Return mean squared error and squared Mahalanobis distances to source and target, float64 (batch, 3), on the CPU.
 
-    The mean squared error is the score of the baseline's simple mode; ``selective_score`` is the other one. A clip of
-    fewer than five frames (2048 samples) has NaN.
+    The mean squared error is the score of the baseline's simple mode; ``backends.selective_score`` is the other one.
+    A clip of fewer than five frames (2048 samples) has NaN.
 
     Args:
         model: put in evaluation mode here.
@@ -124,8 +124,3 @@ def clip_distances(model: Autoencoder, inverse_covariances: Tensor, x: Tensor) -
     mean_error = error.unflatten(2, (FRAMES, BANDS)).mean(dim=(1, 2)).double().cpu()
     squared = torch.einsum("bi,dij,bj->bd", mean_error, inverse_covariances.cpu(), mean_error)
     return torch.cat([mean_square[:, None], squared], dim=1)
-
-
-def selective_score(distances: Tensor) -> Tensor:
-    """Return the score of the selective Mahalanobis mode, (batch,), from ``clip_distances``: the nearer domain's."""
-    return torch.fmin(distances[:, 1], distances[:, 2])

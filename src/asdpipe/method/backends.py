@@ -1,6 +1,7 @@
 """Back ends beside the paper's: k nearest neighbours, SMOTE of the target domain, scores rescaled by local density.
 
-Of every score, 1 + score is a distance, as with the paper's representatives.
+Of every score of these, 1 + score is a distance, as with the paper's representatives. The autoencoder's scores, which
+compare with no clip, are distances themselves.
 """
 
 from typing import NamedTuple
@@ -137,6 +138,15 @@ def rescaled_scores(
     if is_self is not None:
         distance[is_self] = np.inf
     return _mean_of_nearest(distance, k) - 1, distance.argmin(axis=1)
+
+
+def selective_score(distances: Floats) -> Floats:
+    """Return the score of the autoencoder's selective Mahalanobis mode, (clips,): the nearer domain's distance.
+
+    Args:
+        distances: (clips, 3), as ``autoencoder.clip_distances`` gives them; NaN for a domain that it does not know.
+    """
+    return np.fmin(distances[:, 1], distances[:, 2])
 
 
 def _unit(vectors: Floats) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from asdpipe.config_method import Method
 from asdpipe.data.decoding import decoded, sources
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, read_clip
 from asdpipe.errors import UserError
-from asdpipe.method.backends import knn_scores, local_density, references, rescaled_scores
+from asdpipe.method.backends import knn_scores, local_density, references, rescaled_scores, selective_score
 from asdpipe.method.inference import anomaly_scores, decision_threshold, nearest_neighbour, selection_threshold
 from asdpipe.method.inference import representatives as make_representatives
 from asdpipe.steps.features import POOL_COLUMNS, leave_out
@@ -116,7 +116,7 @@ def _score_machine(
     settings = method.inference
     if method.kind == "autoencoder":
         simple = settings.autoencoder_score == "simple"
-        value = embedding[:, 0] if simple else np.fmin(embedding[:, 1], embedding[:, 2])
+        value = embedding[:, 0] if simple else selective_score(embedding)
         return Scored(value.astype(np.float64), [None] * len(part), [None] * len(part))
     if method.kind == "iterative" and settings.backend == "kmeans":
         if centres is None:
