@@ -1,10 +1,10 @@
-# make demo | make test | make lint | make format | make docs | make setup
+# make demo | make test | make bench | make lint | make format | make docs | make setup
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 
-.PHONY: setup demo test lint format docs
+.PHONY: setup demo test bench lint format docs
 
 setup: $(VENV)/.complete
 
@@ -24,6 +24,9 @@ demo: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
+
+bench: setup
+	$(BIN)/python -m benchmarks.bench --threads $(CORES)
 
 lint: setup
 	$(BIN)/ruff check

@@ -1,0 +1,135 @@
+"""The training loop and the plain implementation of ``make bench`` come to the same losses and gradients."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+
+from asdpipe.config_method import Loss, Method, Network, Training, Triplet
+from asdpipe.method.losses import SubspaceLoss
+from asdpipe.method.pitch import pitch_shift
+from asdpipe.training.batches import TrainingSet, epoch_batches
+from asdpipe.training.loop import train
+from benchmarks import naive
+
+SAMPLES, CLASSES, SEED = 6000, 6, (3, 1)
+# From width 64 on the project's network runs in another memory format than the plain one.
+NETWORK = Network(width=64, windows=(512, 128), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
+TRAINING = Training(epochs=1, source_per_batch=9, target_per_batch=3)
+
+
+class Result(NamedTuple):
+    """The first step of a training."""
+
+    losses: list[float]
+    """L_ss, L_trp."""
+    weights: list[Tensor]
+    """Before the step: of the network, then the learned centres."""
+    gradients: list[Tensor]
+
+
+def humming_machines() -> TrainingSet:
+    """Nine source and three target clips of three machine types, in noise; with TRAINING an epoch is one batch."""
+    rng = np.random.default_rng(0)
+    machine = np.arange(12, dtype=np.int32) % 3
+    t = np.arange(SAMPLES + 500) / 16_000
+    samples = [
+        (3000 * np.sin(2 * np.pi * (300, 900, 2500)[m] * t) + 1000 * rng.normal(size=len(t))).astype(np.int16)
+        for m in machine
+    ]
+    is_target = np.arange(12) >= 9
+    return TrainingSet(samples, np.arange(12), machine + 3 * is_target.astype(np.int32), machine, is_target)
+
+
+def first_step(method: Method) -> Result:
+    """Of the project's training."""
+    found = []
+
+    def note(optimizer: Optimizer, *_: object) -> None:
+        parameters = optimizer.param_groups[0]["params"]
+        found.append([[each.detach().clone(), each.grad.clone()] for each in parameters])
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        _, log = train(humming_machines(), CLASSES, method, SAMPLES, SEED, torch.device("cpu"))
+    finally:
+        hook.remove()
+    (step,) = found
+    weights, gradients = (list(each) for each in zip(*step, strict=True))
+    return Result([log.subspace_loss[0], log.triplet_loss[0]], weights, gradients)
+
+
+def plain_first_step(method: Method, pitch: naive.Pitch, dtype: torch.dtype = torch.float32) -> Result:
+    """Of the plain implementation, with the weights, the batch and the draws of the project's seed."""
+    order_seed, draw_seed, weight_seed = (int(each) for each in np.random.SeedSequence(SEED).generate_state(3))
+    sizes = method.training.source_per_batch, method.training.target_per_batch
+    (batch,) = epoch_batches(humming_machines(), SAMPLES, *sizes, np.random.default_rng(order_seed))
+    draws = naive.draw(batch.machine_index, method, torch.Generator().manual_seed(draw_seed))
+    torch.manual_seed(weight_seed)
+    network = naive.plain_network(method.network, SAMPLES).train().to(dtype)
+    start = SubspaceLoss(len(network.branches), method.network.width, CLASSES, 16, adaptive=False).to(dtype)
+    centres = [each.weight for each in (start.concatenated, *start.subspaces)]
+    terms = naive.losses(network, centres, batch.x.to(dtype), batch.class_index, draws, method, pitch)
+    sum(terms).backward()
+    learned = [*network.parameters(), *centres[1:]]
+    return Result([each.item() for each in terms], [each.detach() for each in learned], [each.grad for each in learned])
+
+
+def difference(a: list[Tensor], b: list[Tensor]) -> float:
+    """Return |a - b| / |b| of all tensors together."""
+    joined_a, joined_b = (torch.cat([each.flatten() for each in tensors]).double() for tensors in (a, b))
+    return float((joined_a - joined_b).norm() / joined_b.norm())
+
+
+@pytest.mark.parametrize(
+    ("loss", "triplet"),
+    [
+        (Loss(), Triplet()),
+        (Loss(mixup_partner="random"), Triplet(shift_per="batch", margin="gamma", gamma=3)),
+        (Loss(mixup_probability=1), Triplet(noise_from="same_machine", reduction="sum")),
+        (Loss(), Triplet(enabled=False)),
+    ],
+)
+def test_losses_and_gradients_of_a_training_step_are_those_of_the_plain_one(loss, triplet):
+    method = Method(network=NETWORK, training=TRAINING, loss=loss, triplet=triplet)
+    ours, plain = first_step(method), plain_first_step(method, "rational")
+    assert all(torch.equal(a, b) for a, b in zip(ours.weights, plain.weights, strict=True))
+    assert ours.losses == pytest.approx(plain.losses, rel=1e-4)
+    assert plain.losses[0] > 1
+    assert (plain.losses[1] > 0.1) == triplet.enabled
+    # Where clips look alike rounding alone moves gradients by this much: see the next test.
+    assert difference(ours.gradients, plain.gradients) < 1e-3
+
+
+def test_gradients_are_closer_still_to_those_of_the_plain_step_in_double_precision(monkeypatch):
+    # The same negatives: a pitch shift in double precision would be another one.
+    monkeypatch.setattr(naive, "pitch_shift", lambda x, semitones: pitch_shift(x.float(), semitones).to(x.dtype))
+    method = Method(network=NETWORK, training=TRAINING)
+    ours, exact = first_step(method), plain_first_step(method, "rational", torch.float64)
+    assert ours.losses == pytest.approx(exact.losses, rel=1e-5)
+    assert difference(ours.gradients, [each.float() for each in exact.gradients]) < 1e-4
+
+
+def test_with_torchaudios_own_pitch_shift_an_octave_changes_little():
+    # The octave is the only shift whose kernel there is small.
+    method = Method(network=NETWORK, training=TRAINING, triplet=Triplet(semitones=(12, 12)))
+    ours, plain = first_step(method), plain_first_step(method, "torchaudio")
+    assert ours.losses == pytest.approx(plain.losses, rel=1e-2)
+
+
+def test_the_plain_network_keeps_the_default_memory_format():
+    formats = []
+    network = naive.plain_network(NETWORK, SAMPLES)
+    for branch in network.branches[1:]:
+        branch.blocks.register_forward_pre_hook(lambda _, x: formats.append(x[0].is_contiguous()))
+    network(torch.randn(2, SAMPLES))
+    assert formats == [True, True]
+
+
+def test_the_plain_pitch_shift_takes_part_in_the_backward_pass():
+    x = torch.randn(2, SAMPLES)
+    assert naive.shift(x, torch.tensor([12, -12]), "torchaudio").requires_grad
+    assert not naive.shift(x, torch.tensor([12, -12]), "rational").requires_grad
