@@ -107,12 +107,12 @@ class Bench:
 
 def pitch_rows(bench: Bench) -> tuple[list[Row], pd.DataFrame]:
     """Compare the pitch shifts; also semitone by semitone."""
-    ours, plain = bench.whole("pitch_rational"), bench.run("pitch_torchaudio")
+    ours, plain = bench.whole("pitch_ours"), bench.run("pitch_torchaudio")
     columns = ["semitones", "seconds", "megabytes"]
     own, other = (pd.DataFrame(lines, columns=columns).set_index("semitones") for lines in (ours, plain.lines))
     results, references = (
         {each: np.load(bench.folder / f"{how}{each}.npy") for each in table.index}
-        for how, table in (("rational", own), ("torchaudio", other))
+        for how, table in (("ours", own), ("torchaudio", other))
     )
     table = own.join(other.add_suffix("_torchaudio")).assign(
         # The last clip is the tone.
@@ -150,7 +150,7 @@ def training_rows(bench: Bench) -> tuple[list[Row], pd.DataFrame]:
     rows = []
     for name, against, target in (
         ("train_torchaudio", "the plain one", ">= 5"),
-        ("train_rational", "the plain one with our pitch shift", ">= 2"),
+        ("train_our_pitch", "the plain one with our pitch shift", ">= 2"),
     ):
         plain = bench.run(name)
         plain_seconds, bounded = median_seconds(plain)

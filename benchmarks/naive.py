@@ -3,7 +3,7 @@
 Audio files are read in every epoch, the network runs in PyTorch's default memory format and in float32, once for each
 of mixed clips, plain clips, positives and negatives, and torchaudio's PitchShift is built anew in every step. Its
 resampling kernel is a trainable parameter of that module, so the backward pass goes back through the network to the
-negatives and computes a gradient for up to 1.9 GB that nobody uses. ``pitch="rational"`` replaces this pitch shift by
+negatives and computes a gradient for up to 1.9 GB that nobody uses. ``pitch="ours"`` replaces this pitch shift by
 the project's and leaves everything else.
 """
 
@@ -26,7 +26,7 @@ from asdpipe.method.network import SAMPLE_RATE, MultiResolutionNetwork, STFTBran
 from asdpipe.method.pitch import pitch_shift
 from asdpipe.training.loop import build_network, draw_semitones
 
-Pitch = Literal["torchaudio", "rational"]
+Pitch = Literal["torchaudio", "ours"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, settings: T
 
 def shift(x: Tensor, semitones: Tensor, pitch: Pitch) -> Tensor:
     """Shift the pitch of waveforms (batch, samples) by semitones, int (batch,)."""
-    if pitch == "rational":
+    if pitch == "ours":
         return pitch_shift(x, semitones)
     shifted = torch.empty_like(x)
     for value in semitones.unique().tolist():

@@ -128,7 +128,7 @@ def pitch(folder: Path, size: Size, how: naive.Pitch) -> Lines:
         for semitones in [sign * each for each in range(low, high + 1) for sign in (1, -1)]:
             shifts = torch.full((len(x),), semitones)
             seconds, megabytes, shifted = [], [], None
-            for _ in range(3 if how == "rational" else 1):
+            for _ in range(3 if how == "ours" else 1):
                 gc.collect()
                 before = start_of_peak()
                 start = time.perf_counter()
@@ -184,7 +184,7 @@ def train_plain(folder: Path, size: Size, how: naive.Pitch) -> Lines:
     triplet = size.method.triplet.model_copy(update={"shift_per": "batch"})
     method = size.method.model_copy(update={"triplet": triplet})
     arguments = files, MACHINES * CLASSES_EACH, method, size.num_samples
-    next(naive.train(*arguments, seed=1, pitch="rational"))
+    next(naive.train(*arguments, seed=1, pitch="ours"))
     yield {}
     steps = naive.train(*arguments, seed=0, pitch=how)
     for number in range(size.steps):
@@ -273,10 +273,10 @@ def from_flac(folder: Path, count: int) -> Iterator[NDArray[np.int16]]:
 
 PROBES: dict[str, Callable[[Path, Size], Lines]] = {
     "make_sounds": make_sounds,
-    "pitch_rational": partial(pitch, how="rational"),
+    "pitch_ours": partial(pitch, how="ours"),
     "pitch_torchaudio": partial(pitch, how="torchaudio"),
     "train": train,
-    "train_rational": partial(train_plain, how="rational"),
+    "train_our_pitch": partial(train_plain, how="ours"),
     "train_torchaudio": partial(train_plain, how="torchaudio"),
     "profile_step": profile_step,
     "embedding": lambda folder, size: embedding(folder, size, "packed", "flac", "memory", "plain"),

@@ -54,7 +54,7 @@ def test_what_has_to_come_to_its_end_ends_the_benchmark_if_it_does_not(tmp_path)
 
 def test_a_process_that_fails_ends_the_benchmark_with_its_message(tmp_path):
     with pytest.raises(SystemExit, match="waveforms"):
-        bench.Bench(tmp_path, SIZE, limit=600).run("pitch_rational")
+        bench.Bench(tmp_path, SIZE, limit=600).run("pitch_ours")
 
 
 def test_log_spectral_distance_is_the_level_of_what_is_louder_and_nothing_of_what_is_silent():
@@ -95,7 +95,7 @@ def test_training_is_compared_with_both_plain_ones_and_with_one_thread(tmp_path)
         ("train", 2): run(1, 2, 3),
         ("train", 1): run(4, 4, 4),
         ("train_torchaudio", 2): run(30, unfinished=90),
-        ("train_rational", 2): run(4, 6, 5),
+        ("train_our_pitch", 2): run(4, 6, 5),
     }
     rows, curve = bench.training_rows(Canned(tmp_path, runs))
     assert [row.ratio for row in rows] == [30, 2.5, 2]
@@ -122,13 +122,13 @@ def test_embedding_is_compared_with_the_forward_pass_alone(tmp_path):
 def test_pitch_shifts_are_compared_where_both_were_made(tmp_path):
     t = np.arange(16_000) / 16_000
     noise = np.random.default_rng(0).normal(size=16_000)
-    for how, semitones, off in (("rational", 6, 0.2), ("rational", 7, 0.0), ("torchaudio", 6, 0.1)):
+    for how, semitones, off in (("ours", 6, 0.2), ("ours", 7, 0.0), ("torchaudio", 6, 0.1)):
         tone = np.sin(2 * np.pi * 1000 * 2 ** ((100 * semitones + off) / 1200) * t)
         loud = 1 if how == "torchaudio" else 10 ** (1 / 20)
         np.save(tmp_path / f"{how}{semitones}.npy", np.stack([loud * noise, tone]).astype(np.float32))
     lines = [{"semitones": each, "seconds": 0.5 * each, "megabytes": 10 * each} for each in (6, 7)]
     other = [{"semitones": 6, "seconds": 30, "megabytes": 6000}]
-    runs = {("pitch_rational", 2): bench.Run(lines, None, 0), ("pitch_torchaudio", 2): bench.Run(other, None, 1)}
+    runs = {("pitch_ours", 2): bench.Run(lines, None, 0), ("pitch_torchaudio", 2): bench.Run(other, None, 1)}
     rows, table = bench.pitch_rows(Canned(tmp_path, runs))
     assert [row.ours for row in rows] == pytest.approx([3, 70, 0.2, 1, 1], abs=1e-2)
     assert [row.naive for row in rows[:3]] == pytest.approx([30, 6000, 0.1], abs=1e-2)

@@ -1,8 +1,9 @@
-"""Pitch shift of the triplet's negatives (paper eq. 9): phase vocoder, then a resample by a small rational ratio.
+"""Pitch shift of the triplet's negatives (paper eq. 9): a phase vocoder, then resampling back to the old length.
 
-torchaudio's own pitch_shift resamples between two rates that are coprime for most semitones and builds filter banks of
-gigabytes; a ratio such as 70/99 (+6 semitones, 0.09 cents off) needs 70 short filters. The phase vocoder is that of
-torchaudio, its magnitudes and phase steps computed once for all shifts of a batch (a test compares the two).
+The result is torchaudio's pitch_shift, to rounding. torchaudio resamples between two rates that are coprime for most
+semitones, with a bank of one dense filter per output phase: up to 8 GB. Only 13 to 25 taps of each filter are not
+zero; these are applied one tap at a time. In the phase vocoder magnitudes and phase steps are computed once for all
+shifts of a batch.
 """
 
 import functools
@@ -14,39 +15,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asdpipe.method.network import magnitude
+from asdpipe.method.network import SAMPLE_RATE, magnitude
 
 WINDOW = 512
 HOP = 128
-MAX_CENTS_OFF = 0.25
 # Zero crossings on each side of the windowed sinc, and the share of the band it keeps.
 LOWPASS_WIDTH = 6
 ROLLOFF = 0.99
 
 
-@functools.cache
-def shift_ratio(semitones: int) -> Fraction:
-    """Return the simplest ratio old rate / new rate = 2^(-semitones/12) within 0.25 cents."""
-    exact = 2.0 ** (-semitones / 12)
-    denominator = 1
-    while True:
-        ratio = Fraction(round(exact * denominator), denominator)
-        if ratio > 0 and abs(cents(float(ratio) / exact)) <= MAX_CENTS_OFF:
-            return ratio
-        denominator += 1
+def stretch_rate(semitones: int) -> float:
+    """Return how many times as fast the clip is played before it is resampled: 2^(-semitones/12)."""
+    return 2.0 ** (-semitones / 12)
 
 
-def cents(ratio: float) -> float:
-    """Return a frequency ratio in cents."""
-    return 1200 * math.log2(ratio)
+def resampling_ratio(semitones: int) -> Fraction:
+    """Return new over old sampling rate: the old one is whole, as in torchaudio (at most 0.14 cents off for ±12)."""
+    return Fraction(SAMPLE_RATE, int(SAMPLE_RATE / stretch_rate(semitones)))
 
 
 class Polar(NamedTuple):
-    """A complex STFT taken apart for the phase vocoder; all (batch, bins, frames)."""
+    """A complex STFT taken apart for the phase vocoder; all (batch, frames, bins)."""
 
     magnitude: Tensor
     first_phase: Tensor
-    """Phase of the first frame, (batch, bins, 1)."""
+    """Phase of the first frame, (batch, 1, bins)."""
     step: Tensor
     """Phase from each frame to the next, within half a turn."""
 
@@ -67,32 +60,56 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
     shifted = torch.empty_like(x)
     for value in semitones.unique().tolist():
         rows = (semitones == value).nonzero().squeeze(1).to(x.device)
-        ratio = shift_ratio(value)
-        stretched = stretch(polar.rows(rows), float(ratio))
-        slow = torch.istft(stretched, WINDOW, HOP, window=window, length=round(x.shape[1] / ratio))
-        shifted[rows] = fit(resample(slow, ratio), x.shape[1])
+        rate = stretch_rate(value)
+        stretched = stretch(polar.rows(rows), rate)
+        slow = synthesise(stretched, window, round(x.shape[1] / rate))
+        shifted[rows] = resample(slow, resampling_ratio(value), x.shape[1])
     return shifted
 
 
 def analyse(x: Tensor, window: Tensor) -> Polar:
     """Return magnitudes and phase steps of the STFT of waveforms (batch, samples)."""
-    spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True)
+    spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True).transpose(1, 2)
     phase = spectrum.angle()
     # After the last frame comes silence, as torchaudio pads it.
-    step = torch.cat([phase[..., 1:], torch.zeros_like(phase[..., :1])], dim=-1) - phase
+    step = torch.cat([phase[:, 1:], torch.zeros_like(phase[:, :1])], dim=1).sub_(phase)
     # Whole turns do not matter, but would cost precision when the steps are summed.
-    step = step - 2 * math.pi * torch.round(step / (2 * math.pi))
-    return Polar(magnitude(spectrum), phase[..., :1], step)
+    step -= (step / (2 * math.pi)).round_().mul_(2 * math.pi)
+    return Polar(magnitude(spectrum), phase[:, :1], step)
 
 
 def stretch(polar: Polar, rate: float) -> Tensor:
-    """Return the complex STFT of the clips played ``rate`` times as fast at the same pitch (phase vocoder)."""
-    times = torch.arange(0, polar.step.shape[-1], rate, dtype=polar.step.dtype, device=polar.step.device)
-    frame, fraction = times.long(), times % 1.0
-    following = F.pad(polar.magnitude, (0, 1)).index_select(-1, frame + 1)
-    magnitude = torch.lerp(polar.magnitude.index_select(-1, frame), following, fraction)
-    phase = torch.cat([polar.first_phase, polar.step.index_select(-1, frame[:-1])], dim=-1).cumsum(dim=-1)
-    return torch.polar(magnitude, phase)
+    """Return the complex STFT, (batch, frames, bins), of the clips played ``rate`` times as fast (phase vocoder)."""
+    times = torch.arange(0, polar.step.shape[1], rate, dtype=polar.step.dtype, device=polar.step.device)
+    frame, fraction = times.long(), (times % 1.0)[:, None]
+    following = F.pad(polar.magnitude, (0, 0, 0, 1)).index_select(1, frame + 1)
+    magnitude = torch.lerp(polar.magnitude.index_select(1, frame), following, fraction)
+    phase = torch.cat([polar.first_phase, polar.step.index_select(1, frame[:-1])], dim=1)
+    phase = phase.cumsum(dim=1)
+    # Faster than torch.polar, which is not vectorised.
+    return torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
+
+
+def synthesise(spectrum: Tensor, window: Tensor, num_samples: int) -> Tensor:
+    """Return the waveforms (batch, num_samples) of complex STFTs (batch, frames, bins): torch.istft.
+
+    torch.istft looks at its result on a GPU and so waits for it.
+    """
+    frames = torch.fft.irfft(spectrum, n=WINDOW) * window
+    total = _overlap_add(frames)
+    weight = _overlap_add(window.square().expand(1, frames.shape[1], WINDOW))
+    start = WINDOW // 2
+    return fit(total[:, start:] / weight[:, start:], num_samples)
+
+
+def _overlap_add(frames: Tensor) -> Tensor:
+    """Return the sum of frames (batch, frames, WINDOW) that start HOP samples apart."""
+    parts = frames.unflatten(2, (-1, HOP))
+    count, overlap = parts.shape[1:3]
+    total = frames.new_zeros(len(frames), count + overlap - 1, HOP)
+    for part in range(overlap):
+        total[:, part : part + count] += parts[:, :, part]
+    return total.flatten(1)
 
 
 def fit(x: Tensor, num_samples: int) -> Tensor:
@@ -100,22 +117,28 @@ def fit(x: Tensor, num_samples: int) -> Tensor:
     return F.pad(x, (0, max(0, num_samples - x.shape[1])))[:, :num_samples]
 
 
-def resample(x: Tensor, ratio: Fraction) -> Tensor:
-    """Resample waveforms (batch, samples) to ``ratio`` times as many samples with a windowed sinc."""
+def resample(x: Tensor, ratio: Fraction, num_samples: int) -> Tensor:
+    """Resample waveforms (batch, samples) by ``ratio`` with a windowed sinc; return the first ``num_samples``."""
     new, old = ratio.numerator, ratio.denominator
-    kernels, width = _kernels(new, old, x.device, x.dtype)
-    padded = F.pad(x, (width, width + old))
-    phases = F.conv1d(padded.unsqueeze(1), kernels, stride=old)
-    return phases.transpose(1, 2).flatten(1)[:, : math.ceil(x.shape[1] * ratio)]
+    first, taps = _taps(new, old, min(new, num_samples), x.device, x.dtype)
+    blocks = -(-num_samples // len(first))
+    reach = int(-first[0])
+    start = (torch.arange(blocks, device=x.device)[:, None] * old + first + reach).flatten()
+    x = fit(F.pad(x, (reach, 0)), int(start[-1]) + len(taps))
+    resampled = x.new_zeros(len(x), blocks, len(first))
+    for number, tap in enumerate(taps):
+        resampled.addcmul_(x.index_select(1, start + number).unflatten(1, (blocks, -1)), tap)
+    return resampled.flatten(1)[:, :num_samples]
 
 
 @functools.lru_cache(maxsize=64)
-def _kernels(new: int, old: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """Return one filter per output phase, (new, 1, taps), and the samples it reaches back."""
-    cutoff = min(new, old) * ROLLOFF
-    width = math.ceil(LOWPASS_WIDTH * old / cutoff)
-    samples = torch.arange(-width, width + old, dtype=torch.float64) / old
-    phases = torch.arange(new, dtype=torch.float64)[:, None] / new
-    t = ((samples - phases) * cutoff).clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
+def _taps(new: int, old: int, phases: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return for each output phase the input sample its filter starts at, (phases,), and the filter, (taps, phases)."""
+    cutoff = min(new, old) * ROLLOFF / old
+    width = LOWPASS_WIDTH / cutoff
+    position = torch.arange(phases, dtype=torch.float64) * old / new
+    first = (position - width).ceil().long()
+    t = (first + torch.arange(int(2 * width) + 1)[:, None] - position) * cutoff
+    t = t.clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
     window = torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2
-    return (torch.sinc(t) * window * cutoff / old).unsqueeze(1).to(device, dtype), width
+    return first.to(device), (torch.sinc(t) * window * cutoff).to(device, dtype)
