@@ -23,6 +23,7 @@ from asdpipe.steps.score import join_embeddings
 from asdpipe.steps.train import noise_groups, training_clips
 from asdpipe.training import loop
 from asdpipe.training.batches import Batch, TrainingSet
+from asdpipe.training.samples import cutter
 from tests.conftest import ROOT
 
 # ---------------------------------------------------------------- one step of training
@@ -78,16 +79,21 @@ class Plane(SubspaceLoss):
         return sum((5 * each.sum() for each in self.parameters()), 0 * super().forward(*arguments))
 
 
-def plane_step(network: torch.nn.Module, *_: Any) -> torch.Tensor:
-    """Return a loss whose gradient is 7 for each of the network's weights."""
-    return torch.stack([7 * each.sum() for each in network.parameters()]).sum()
-
-
 def test_a_step_follows_the_sum_of_both_losses(monkeypatch):
     """Eq. 12: neither has a weight, and nothing else is added."""
     monkeypatch.setattr(torch.optim, "AdamW", Watched)
     monkeypatch.setattr(loop, "SubspaceLoss", Plane)
-    monkeypatch.setattr(loop, "triplet_step", plane_step)
+    make_network, networks = loop.build_network, []
+
+    def watched_network(*arguments: Any) -> torch.nn.Module:
+        networks.append(make_network(*arguments))
+        return networks[0]
+
+    monkeypatch.setattr(loop, "build_network", watched_network)
+    # Its gradient is 7 for each of the network's weights.
+    monkeypatch.setattr(
+        loop, "triplet_step", lambda *_: torch.stack([7 * each.sum() for each in networks[0].parameters()]).sum()
+    )
     run()
     (gradients,) = Watched.last.gradients
     network, centres = gradients[:-3], gradients[-3:]
@@ -121,14 +127,15 @@ def test_mixup_is_for_the_subspace_loss_only_and_every_view_has_a_pass_of_its_ow
     run(loss=Loss(mixup_probability=1))
     (batch,) = batches
     mixed, plain, positive, negative = views
-    assert torch.equal(plain, batch.x)
+    x = cutter(noise(), plain.shape[1], torch.device("cpu"))(batch)
+    assert torch.equal(plain, x)
     # Mixed clips lie between the clip and its mirror, all at places of their own.
-    towards, other = (mixed - batch.x).double(), (batch.x.flip(0) - batch.x).double()
+    towards, other = (mixed - x).double(), (x.flip(0) - x).double()
     share = (towards * other).sum(dim=1) / other.square().sum(dim=1)
     torch.testing.assert_close(towards, share[:, None] * other, atol=1e-6, rtol=0)
     assert 0 < float(share.min()) < float(share.max()) < 1
     # The triplet's other two views are made of the plain clips: what is added is a plain clip of another machine type.
-    added = torch.nn.functional.cosine_similarity((positive - plain)[:, None], batch.x[None], dim=2)
+    added = torch.nn.functional.cosine_similarity((positive - plain)[:, None], x[None], dim=2)
     assert float(added.amax(dim=1).min()) > 0.999
     assert (batch.machine_index[added.argmax(dim=1)] != batch.machine_index).all()
     assert not torch.allclose(negative, plain, atol=0.01)

@@ -92,6 +92,11 @@ class Training(Section):
     target_per_batch: int = Field(20, ge=0, description="Target clips of a batch, drawn with replacement.")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of convolutions and matrix products in training; auto: bfloat16 where the hardware has it (a GPU, "
+        "or a CPU with AVX512-BF16 or AMX if width >= 64), else float32. Scores are computed in float32.",
+    )
 
 
 class Autoencoder(Section):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from asdpipe.training.batches import TrainingSet, epoch_batches, num_batches
+from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
+from asdpipe.training.samples import cutter, on_device, with_samples
 
 
 def training_set(source: int, target: int, lengths=(40,), seed: int = 0) -> TrainingSet:
@@ -31,6 +32,10 @@ def epoch(clips: TrainingSet, source_per_batch=8, target_per_batch=2, num_sample
     return list(epoch_batches(clips, num_samples, source_per_batch, target_per_batch, np.random.default_rng(seed)))
 
 
+def waveforms(clips: TrainingSet, batch: Batch, num_samples: int = 16) -> torch.Tensor:
+    return cutter(clips, num_samples, torch.device("cpu"))(batch)
+
+
 def members(batch) -> list[int]:
     return [int(value) // 2 for value in batch.class_index]
 
@@ -52,7 +57,7 @@ def test_every_source_clip_comes_exactly_once_per_epoch_in_nearly_equal_batches(
         own = [clip for clip in members(batch) if not clips.is_target[clip]]
         seen += own
         sizes.append(len(own))
-        assert len(batch.x) == len(own) + 2
+        assert len(batch.clip) == len(own) + 2
     assert sorted(seen) == np.flatnonzero(~clips.is_target).tolist()
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= per_batch
@@ -83,12 +88,12 @@ def test_target_clips_stand_anywhere_in_a_batch():
 
 def test_without_target_clips_a_batch_has_source_clips_only():
     batches = epoch(training_set(20, 0), 8, 2)
-    assert sorted(len(batch.x) for batch in batches) == [6, 7, 7]
+    assert sorted(len(batch.clip) for batch in batches) == [6, 7, 7]
 
 
 def test_without_source_clips_one_batch_has_target_clips_only():
     (batch,) = epoch(training_set(0, 3), 8, 5)
-    assert len(batch.x) == 5
+    assert len(batch.clip) == 5
 
 
 def test_target_clips_can_be_left_out():
@@ -100,10 +105,11 @@ def test_audio_class_and_machine_belong_to_the_same_clip():
     clips = training_set(30, 6, lengths=(40, 16, 7))
     starts = set()
     for batch in epoch(clips):
-        assert batch.x.dtype == torch.float32
+        audio = waveforms(clips, batch)
+        assert audio.dtype == torch.float32
         assert batch.class_index.dtype == batch.machine_index.dtype == torch.int64
-        assert batch.x.shape[1] == 16
-        for x, clip, machine in zip(batch.x.numpy(), members(batch), batch.machine_index.tolist(), strict=True):
+        assert audio.shape[1] == 16
+        for x, clip, machine in zip(audio.numpy(), members(batch), batch.machine_index.tolist(), strict=True):
             assert machine == clip % 3
             samples = np.rint(x * 32768).astype(int) - 300 * clip
             length = (40, 16, 7)[clip % 3]
@@ -123,16 +129,40 @@ def test_samples_are_scaled_from_int16_to_one():
         np.zeros(1, dtype=bool),
     )
     (batch,) = epoch(clips, num_samples=4)
-    assert sorted(batch.x[0].tolist()) == [-1, 0, 0.5, 32767 / 32768]
+    assert sorted(waveforms(clips, batch, 4)[0].tolist()) == [-1, 0, 0.5, 32767 / 32768]
 
 
 def test_batches_are_determined_by_the_seed_and_differ_between_epochs():
     clips = training_set(40, 5)
     first, again, other = (epoch(clips, seed=seed) for seed in (1, 1, 2))
     for a, b in zip(first, again, strict=True):
-        assert torch.equal(a.x, b.x)
+        assert torch.equal(waveforms(clips, a), waveforms(clips, b))
         assert torch.equal(a.class_index, b.class_index)
     assert [members(batch) for batch in first] != [members(batch) for batch in other]
     generator = np.random.default_rng(1)
     epochs = [[members(batch) for batch in epoch_batches(clips, 16, 8, 2, generator)] for _ in range(2)]
     assert epochs[0] != epochs[1]
+
+
+def test_a_copy_on_the_device_gives_the_same_samples():
+    clips = training_set(30, 6, lengths=(40, 16, 7))
+    copied = on_device(clips, 16, torch.device("cpu"))
+    for batch in epoch(clips):
+        assert torch.equal(copied(batch), waveforms(clips, batch))
+
+
+@pytest.mark.parametrize("source", [0, 8, 30])
+def test_cutting_ahead_keeps_the_order_and_every_batch(source):
+    clips = training_set(source, 6)
+    batches = epoch(clips)
+    pairs = list(with_samples(batches, cutter(clips, 16, torch.device("cpu"))))
+    assert [id(batch) for batch, _ in pairs] == [id(batch) for batch in batches]
+    assert all(torch.equal(x, waveforms(clips, batch)) for batch, x in pairs)
+
+
+def test_an_error_while_cutting_reaches_the_training():
+    clips = training_set(8, 0)
+    clips.waveforms[3] = np.zeros(0, dtype=np.int16)
+    batches = [Batch(np.arange(8), np.zeros(8, dtype=np.int64), torch.zeros(8), torch.zeros(8))]
+    with pytest.raises(ValueError, match="empty clip"):
+        list(with_samples(batches, cutter(clips, 16, torch.device("cpu"))))

@@ -56,13 +56,17 @@ class DFTBranch(nn.Module):
         convolutions: list[nn.Module] = []
         channels = 1
         for kernel, stride in zip(kernels, strides, strict=True):
-            convolutions += [nn.Conv1d(channels, width, kernel, stride, bias=False), nn.ReLU(), SqueezeExcite(width)]
+            convolutions += [
+                nn.Conv1d(channels, width, kernel, stride, bias=False),
+                nn.ReLU(inplace=True),
+                SqueezeExcite(width),
+            ]
             channels = width
         self.convolutions = nn.Sequential(*convolutions)
         linears: list[nn.Module] = []
         features = width * length
         for _ in range(5):
-            linears += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+            linears += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
             features = width
         self.linears = nn.Sequential(*linears, nn.Linear(width, width, bias=False))
 
@@ -97,7 +101,7 @@ class ResidualBlock(nn.Module):
             nn.ReLU(),
             nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             SqueezeExcite(out_channels),
         )
@@ -109,7 +113,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        return self.skip(x) + self.branch(x)
+        return self.branch(x).add_(self.skip(x))
 
 
 class STFTBranch(nn.Module):
@@ -140,8 +144,12 @@ class STFTBranch(nn.Module):
         self.register_buffer("window", hann / hann.square().sum().sqrt(), persistent=False)
         self.frequency_norm = nn.BatchNorm1d(bins)
         channels = [width // 8, width // 4, width // 2, width]
+        # ReLU and maximum commute: after the pooling ReLU has a quarter of the values.
         self.stem = nn.Sequential(
-            nn.Conv2d(1, channels[0], 7, 2, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(), nn.MaxPool2d(3, 2)
+            nn.Conv2d(1, channels[0], 7, 2, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            nn.MaxPool2d(3, 2),
+            nn.ReLU(inplace=True),
         )
         blocks: list[nn.Module] = []
         previous = channels[0]

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asdpipe.data.waveforms import Waveforms, to_float
-from asdpipe.method.augment import random_offset, tile
+from asdpipe.data.waveforms import Waveforms
+from asdpipe.method.augment import random_offset
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,21 @@ class TrainingSet:
     is_target: NDArray[np.bool_]
     """External clips count as source."""
 
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, clip: int) -> NDArray[np.int16]:
+        """Return the samples of a clip."""
+        return self.waveforms[self.row[clip]]
+
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch on the CPU: waveforms float32 (batch, samples), class and machine indices int64 (batch,)."""
+    """One batch: which clips and from which sample on, int64 (batch,), and what the losses need, int64 (batch,)."""
 
-    x: Tensor
+    clip: NDArray[np.int64]
+    """Positions in the training set."""
+    offset: NDArray[np.int64]
     class_index: Tensor
     machine_index: Tensor
 
@@ -53,7 +62,8 @@ def epoch_batches(
         # In random order: mixup pairs every clip with its mirror image in the batch.
         chosen = generator.permutation(np.concatenate([part, extra]))
         yield Batch(
-            torch.from_numpy(np.stack([_crop(clips, clip, num_samples, generator) for clip in chosen])),
+            chosen,
+            np.array([random_offset(len(clips[clip]), num_samples, generator) for clip in chosen]),
             torch.from_numpy(clips.class_index[chosen].astype(np.int64)),
             torch.from_numpy(clips.machine_index[chosen].astype(np.int64)),
         )
@@ -62,8 +72,3 @@ def epoch_batches(
 def num_batches(num_source: int, source_per_batch: int) -> int:
     """Return the number of batches of an epoch."""
     return max(1, -(-num_source // source_per_batch))
-
-
-def _crop(clips: TrainingSet, clip: int, num_samples: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    samples = clips.waveforms[clips.row[clip]]
-    return to_float(tile(samples, num_samples, random_offset(len(samples), num_samples, generator)))

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from asdpipe.method.network import MultiResolutionNetwork
 from asdpipe.method.pitch import pitch_shift
 from asdpipe.progress import Progress
 from asdpipe.training.batches import TrainingSet, epoch_batches, num_batches
+from asdpipe.training.device import training_dtype
+from asdpipe.training.samples import cutter, with_samples
 
 logger = logging.getLogger(__name__)
 
@@ -69,22 +71,32 @@ def train(
     ).to(device)
     settings = method.training
     parameters = [each for each in (*network.parameters(), *subspace.parameters()) if each.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     num_source = int((~clips.is_target).sum())
-    batches = num_batches(num_source, settings.source_per_batch)
-    if num_source // batches + (settings.target_per_batch if clips.is_target.any() else 0) < 2:
+    num_steps = num_batches(num_source, settings.source_per_batch)
+    if num_source // num_steps + (settings.target_per_batch if clips.is_target.any() else 0) < 2:
         message = (
             f"{len(clips.row)} training clips make batches of a single clip, which batch normalisation cannot use: "
             "add clips or raise training.source_per_batch"
         )
         raise UserError(message)
-    progress = Progress("training", settings.epochs * batches, "batch")
+    progress = Progress("training", settings.epochs * num_steps, "batch")
     history: list[dict[str, Any]] = []
+    dtype = training_dtype(settings.precision, device, method.network.width)
+    cut = cutter(clips, num_samples, device)
     network.train()
+
+    def embed(x: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            embedding: Tensor = network(x)
+        # The losses and their gradients are float32.
+        return embedding.float()
+
     for epoch in range(1, settings.epochs + 1):
         sums = torch.zeros(2, device=device)
-        for batch in epoch_batches(clips, num_samples, settings.source_per_batch, settings.target_per_batch, generator):
-            x = batch.x.to(device, non_blocking=True)
+        batches = epoch_batches(clips, num_samples, settings.source_per_batch, settings.target_per_batch, generator)
+        for batch, samples in with_samples(batches, cut):
+            x = samples.to(device, non_blocking=True)
             label = F.one_hot(batch.class_index, num_classes).float().to(device, non_blocking=True)
             mixed = mixup(
                 x,
@@ -93,14 +105,14 @@ def train(
                 partner=method.loss.mixup_partner,
                 generator=draws,
             )
-            subspace_term = subspace(network(mixed[0]), mixed[1], draws)
-            triplet_term = triplet_step(network, x, batch.machine_index, method.triplet, draws)
+            subspace_term = subspace(embed(mixed[0]), mixed[1], draws)
+            triplet_term = triplet_step(embed, x, batch.machine_index, method.triplet, draws)
             optimizer.zero_grad(set_to_none=True)
             (subspace_term + triplet_term).backward()
             optimizer.step()
             sums += torch.stack([subspace_term.detach(), triplet_term.detach()])
             progress.advance(1)
-        subspace_mean, triplet_mean = (sums / batches).tolist()
+        subspace_mean, triplet_mean = (sums / num_steps).tolist()
         if not math.isfinite(subspace_mean + triplet_mean):
             message = (
                 f"training diverged in epoch {epoch}: subspace loss {subspace_mean}, triplet loss {triplet_mean}; "
@@ -122,12 +134,12 @@ def train(
 
 
 def triplet_step(
-    network: torch.nn.Module, x: Tensor, machine: Tensor, settings: Triplet, draws: torch.Generator
+    embed: Callable[[Tensor], Tensor], x: Tensor, machine: Tensor, settings: Triplet, draws: torch.Generator
 ) -> Tensor:
     """Return L_trp of a batch: plain clips, clips with noise, pitch-shifted clips, each in a forward pass of its own.
 
     Args:
-        x: waveforms (batch, samples); machine: int64 (batch,) on the CPU.
+        embed: the network in training. x: waveforms (batch, samples); machine: int64 (batch,) on the CPU.
 
     Clips without an allowed noise partner are left out; with fewer than two clips left the loss is 0.
     """
@@ -142,7 +154,7 @@ def triplet_step(
     anchor = x[kept_rows]
     positive = add_noise(anchor, x[noise_rows], snr_db.to(x.device))
     negative = pitch_shift(anchor, shifts)
-    embedded = [network(view).flatten(1) for view in (anchor, positive, negative)]
+    embedded = [embed(view).flatten(1) for view in (anchor, positive, negative)]
     return triplet_loss(
         *embedded, tau=settings.tau, gamma=settings.gamma, margin=settings.margin, reduction=settings.reduction
     )
