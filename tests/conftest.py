@@ -29,6 +29,8 @@ TINY = {
             "format": "demo",
             "clip_seconds": 1,
             "pool": "tiny",
+            # All that the demo has, in no order.
+            "machines": ["valve", "fan", "slider", "compressor", "rotor", "gearmesh"],
             "demo": {"source_clips": 5, "target_clips": 2, "test_clips": 2},
         }
     },
@@ -42,10 +44,12 @@ TINY = {
 }
 
 
-def run_snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the project's workflow in ``folder``, all output in stdout; a given config is written there and used."""
+def run_snakemake(
+    folder: Path, *arguments: str, config: dict | None = None, tree: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run a tree's workflow in ``folder``, all output in stdout; a given config is written there and used."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
     if config is not None:
         file = folder / "config.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -11,15 +11,17 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "src/asdpipe"
 # Higher floors may import lower ones. method and data share a floor and do not know each other.
-FLOORS = {"__main__": 5, "cli": 4, "steps": 3, "training": 2, "method": 1, "data": 1}
+FLOORS = {"__main__": 6, "cli": 5, "explain": 4, "steps": 3, "training": 2, "method": 1, "data": 1}
 GROUND = {
     "challenge",
+    "code_digest",
     "config",
     "config_data",
     "config_method",
     "configfile",
     "paper",
     "artifacts",
+    "provenance",
     "errors",
     "progress",
 }
@@ -96,3 +98,20 @@ def test_every_rule_says_all_that_users_rely_on():
             for directive in directives + ([] if name == "download" or name.startswith("demo_") else ["input"]):
                 assert re.search(rf"^    {directive}:", body, flags=re.M), f"{name} has no {directive}"
     assert rules == 24
+
+
+def test_every_rule_names_the_code_of_its_step():
+    named = 0
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        for body in re.split(r"^(?:use )?rule ", file.read_text(), flags=re.M)[1:]:
+            step = re.search(r"--log \{log\} ([a-z-]+)", body)
+            given = re.search(r'^        code=code\("(\w+)"(?:, rule="(\w+)")?\),$', body, flags=re.M)
+            if step:
+                assert given, body
+                assert given[1] == step[1].replace("-", "_") == re.match(r"\w+", body)[0]
+                named += 1
+            elif "    params:" in body and given:
+                # A rule that differs from another in its inputs: the same step, the record of its own results.
+                base, name = re.match(r"(\w+) as (\w+)", body).groups()
+                assert given.groups() == (base, name)
+    assert named == 22

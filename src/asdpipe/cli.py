@@ -15,22 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asdpipe.errors import UserError
-
-# In the order data flows: module below asdpipe.steps, and its commands.
-STEPS = {
-    "download": ("download",),
-    "manifest": ("demo_dataset", "demo_pool", "manifest", "manifest_pool"),
-    "features": ("features", "features_pool", "features_selected"),
-    "train": ("train",),
-    "embed": ("embed",),
-    "autoencoder": ("train_autoencoder", "embed_autoencoder"),
-    "score": ("represent", "score", "score_external"),
-    "select": ("select",),
-    "pseudo_label": ("pseudo_label",),
-    "evaluate": ("evaluate", "summarize", "scores_table"),
-    "submission": ("submission",),
-    "tables": ("paper_table",),
-}
+from asdpipe.steps import STEPS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 logger = logging.getLogger("asdpipe")

@@ -39,6 +39,9 @@ class Config(Sections):
         (0, 1, 2, 3, 4), min_length=1, description="One training per seed; results are means over them."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if there is.")
+    track_code: bool = Field(
+        True, description="Run a step again when code that it uses has changed; false: only settings and inputs count."
+    )
     tables: Tables = Tables()
     data_root: str | None = Field(None, description="Fills {data_root} in the roots of data sets and pools.")
     download: Download = Download()

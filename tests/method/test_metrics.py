@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from asdpipe.method.metrics import METRICS, evaluate, harmonic_mean, official_score, pseudo_label_ari
+from asdpipe.method.metrics import METRICS, evaluate, harmonic_mean, official_score
+from asdpipe.method.pseudo_labels import pseudo_label_ari
 
 # The official baselines' results on the evaluation sets, as the evaluators print them: machine types, source AUC,
 # target AUC, pAUC of each, and the total score.

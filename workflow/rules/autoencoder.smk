@@ -27,6 +27,7 @@ rule train_autoencoder:
         runtime=lambda w, attempt: attempt * 960,
         gpu=gpus,
     params:
+        code=code("train_autoencoder"),
         settings=method_settings("autoencoder"),
     message:
         "Training {wildcards.method} on {wildcards.dataset}, one autoencoder per machine type, seed {wildcards.seed}"
@@ -61,6 +62,7 @@ rule embed_autoencoder:
         runtime=lambda w, attempt: attempt * 60,
         gpu=gpus,
     params:
+        code=code("embed_autoencoder"),
         files=lambda w, input: options(**dict(input.items())),
     message:
         "Distances of {wildcards.dataset} from {wildcards.method}, seed {wildcards.seed}"

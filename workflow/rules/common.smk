@@ -11,11 +11,13 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from snakemake.exceptions import WorkflowError
 
 from asdpipe import paper
+from asdpipe.code_digest import step_digest
 from asdpipe.config_data import Download
 from asdpipe.config_method import canonical_json
 from asdpipe.configfile import load_config
 from asdpipe.data import audioset, dcase, folder, labelled_folder
 from asdpipe.errors import UserError
+from asdpipe.steps import STEPS
 
 
 def folders_of_dataset(dataset):
@@ -127,6 +129,26 @@ def pool_settings(*keys):
     def params(wildcards):
         pool = CONFIG.resolve_pool(wildcards.pool)
         return canonical_json(pool.model_dump(mode="json", include=set(keys)))
+
+    return params
+
+
+# The prefix tells it apart from the other params of a job.
+CODE = {name: f"code:{step_digest(module, name)}" for module, names in STEPS.items() for name in names}
+
+
+def code(step, rule=None):
+    """Return the digest of a step's code as a param of its rule, which has its name unless given.
+
+    Without track_code a function that returns the digest that is on record for the result, so that it never changes.
+    """
+    if CONFIG.track_code:
+        return CODE[step]
+
+    def params(wildcards):
+        output = getattr(rules, rule or step).output[0].apply_wildcards(wildcards)
+        recorded = workflow.persistence.params(output) or []
+        return next((each.strip("'") for each in recorded if each.startswith("'code:")), CODE[step])
 
     return params
 

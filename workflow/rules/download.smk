@@ -19,6 +19,7 @@ rule download:
         mem_mb=1000,
         runtime=1440,
     params:
+        code=code("download"),
         root=dataset_root,
         settings=dataset_settings("format", "year", "machines", "parts", "revealed_attributes"),
     message:

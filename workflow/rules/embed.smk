@@ -20,6 +20,7 @@ rule embed:
         runtime=lambda w, attempt: attempt * 60,
         gpu=gpus,
     params:
+        code=code("embed"),
         num_samples=num_samples,
         model=lambda w, input: options(
             **{name: input[name] for name in ("weights", "description") if name in input.keys()}

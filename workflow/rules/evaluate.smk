@@ -20,6 +20,7 @@ rule evaluate:
         mem_mb=lambda w, attempt: attempt * 1000,
         runtime=10,
     params:
+        code=code("evaluate"),
         names=lambda w: f"--dataset {w.dataset} --method {w.method} --stage {w.stage} --seed {w.seed}",
         scoring=asked(lambda w: CONFIG.resolve_dataset(w.dataset).official),
     message:
@@ -49,6 +50,7 @@ rule summarize:
         mem_mb=lambda w, attempt: attempt * 1000,
         runtime=10,
     params:
+        code=code("summarize"),
         files=lambda w, input: options(aucs=input.aucs, others=[*input.yardstick, *input.earlier]),
     message:
         "Mean and variance over the seeds, stage {wildcards.stage}"
@@ -74,6 +76,7 @@ rule scores_table:
         mem_mb=lambda w, attempt: attempt * 2000,
         runtime=10,
     params:
+        code=code("scores_table"),
         files=lambda w, input: options(scores=input.scores, thresholds=input.thresholds),
     message:
         "Score and decision of every test clip, stage {wildcards.stage}"

@@ -19,6 +19,7 @@ rule features:
         mem_mb=1000,
         runtime=120,
     params:
+        code=code("features"),
         settings=dataset_settings("channel", "min_seconds", "on_bad_clip"),
     message:
         "Decoding the clips of {wildcards.dataset}"
@@ -45,6 +46,7 @@ rule features_pool:
         mem_mb=2000,
         runtime=240,
     params:
+        code=code("features_pool"),
         settings=pool_settings("channel", "min_seconds", "on_bad_clip"),
     message:
         "Decoding shard {wildcards.shard} of the external pool {wildcards.pool}"
@@ -75,6 +77,7 @@ rule features_selected:
         mem_mb=2000,
         runtime=120,
     params:
+        code=code("features_selected"),
         settings=selected_settings,
     message:
         "Decoding the external clips that {wildcards.method} selects, stage {wildcards.stage}, seed {wildcards.seed}"

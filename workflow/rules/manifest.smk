@@ -17,6 +17,7 @@ rule demo_dataset:
         mem_mb=1000,
         runtime=30,
     params:
+        code=code("demo_dataset"),
         settings=dataset_settings("format", "clip_seconds", "demo"),
     message:
         "Generating the recordings of {wildcards.dataset}"
@@ -40,6 +41,7 @@ rule demo_pool:
         mem_mb=1000,
         runtime=30,
     params:
+        code=code("demo_pool"),
         settings=pool_settings("format", "clip_seconds", "demo"),
     message:
         "Generating the external pool {wildcards.pool}"
@@ -63,6 +65,7 @@ rule manifest:
         mem_mb=1000,
         runtime=30,
     params:
+        code=code("manifest"),
         root=dataset_root,
         truth=ground_truth,
         settings=dataset_settings("format", "year", "machines", "parts", "check_counts", "revealed_attributes", "table"),
@@ -90,6 +93,7 @@ rule manifest_pool:
         mem_mb=4000,
         runtime=60,
     params:
+        code=code("manifest_pool"),
         root=pool_root,
         settings=pool_settings("format", "table", "shards"),
     message:

@@ -18,6 +18,7 @@ rule pseudo_label:
         mem_mb=lambda w, attempt: attempt * 2000,
         runtime=lambda w, attempt: attempt * 30,
     params:
+        code=code("pseudo_label"),
         settings=method_settings("pseudo_labels"),
     message:
         "Assigning pseudo-labels with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}"

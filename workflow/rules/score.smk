@@ -18,6 +18,7 @@ rule represent:
         mem_mb=lambda w, attempt: attempt * 2000,
         runtime=lambda w, attempt: attempt * 30,
     params:
+        code=code("represent"),
         k_source=lambda w: METHODS[w.method].inference.k_source,
     message:
         "Representatives of {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, "
@@ -46,6 +47,7 @@ rule score:
         mem_mb=lambda w, attempt: attempt * 2000,
         runtime=lambda w, attempt: attempt * 30,
     params:
+        code=code("score"),
         settings=lambda w: METHODS[w.method].scoring,
         representatives=lambda w, input: options(representatives=input.get("representatives", [])),
     message:
@@ -131,6 +133,7 @@ rule score_external:
         runtime=lambda w, attempt: attempt * 240,
         gpu=gpus,
     params:
+        code=code("score_external"),
         pool=lambda w: CONFIG.datasets[w.dataset].pool,
         settings=shard_settings,
         files=lambda w, input: options(

@@ -20,6 +20,7 @@ rule select:
         mem_mb=lambda w, attempt: attempt * 2000,
         runtime=lambda w, attempt: attempt * 30,
     params:
+        code=code("select"),
         settings=method_settings("external"),
         stage=lambda w: w.stage,
         files=lambda w, input: options(
@@ -46,6 +47,7 @@ use rule select as select_first with:
     benchmark:
         "results/{dataset}/{method}/seed{seed}/stage0/benchmarks/select.tsv"
     params:
+        code=code("select", rule="select_first"),
         settings=method_settings("external"),
         stage=0,
         files=lambda w, input: options(pool_index=input.pool_index, clips=input.clips),

@@ -19,6 +19,7 @@ rule submission:
         mem_mb=lambda w, attempt: attempt * 1000,
         runtime=10,
     params:
+        code=code("submission"),
         scoring=asked(lambda w: CONFIG.resolve_dataset(w.dataset).official),
     message:
         "Submission of {wildcards.method} for {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}"

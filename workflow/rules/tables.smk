@@ -21,6 +21,7 @@ rule paper_table:
         mem_mb=lambda w, attempt: attempt * 1000,
         runtime=10,
     params:
+        code=code("paper_table"),
         datasets=table_years,
         n_max=table_n_max,
         files=lambda w, input: options(

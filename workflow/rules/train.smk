@@ -64,6 +64,7 @@ rule train:
         runtime=lambda w, attempt: attempt * 480,
         gpu=gpus,
     params:
+        code=code("train"),
         settings=method_settings("labels", "network", "loss", "triplet", "training"),
         num_samples=num_samples,
         previous=lambda w, input: options(

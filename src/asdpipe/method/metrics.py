@@ -1,4 +1,4 @@
-"""Metrics of DCASE Task 2 (paper §5.1): AUC, pAUC, the official score of each year; ARI of pseudo-labels."""
+"""Metrics of DCASE Task 2 (paper §5.1): AUC, pAUC, the official score of each year."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 METRICS = (
     "auc",
@@ -98,8 +98,3 @@ def harmonic_mean(values: Iterable[float]) -> float:
     """Return the harmonic mean, zeros raised to machine epsilon as in the official evaluators; NaN if any is NaN."""
     array = np.maximum(np.asarray(list(values), dtype=np.float64), np.finfo(np.float64).eps)
     return float(len(array) / np.sum(1 / array))
-
-
-def pseudo_label_ari(attributes: Sequence[str], pseudo_label: Sequence[str]) -> float:
-    """Return the adjusted Rand index of pseudo-labels against the true operating states."""
-    return float(adjusted_rand_score(attributes, pseudo_label))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
 
 from asdpipe.method.inference import cluster, normalize
 
@@ -46,3 +47,8 @@ def pseudo_labels(
         if len(centroids) < k:
             reduced.append((name, part, len(centroids), k))
     return PseudoLabels(labels, reduced)
+
+
+def pseudo_label_ari(attributes: Sequence[str], pseudo_label: Sequence[str]) -> float:
+    """Return the adjusted Rand index of pseudo-labels against the true operating states."""
+    return float(adjusted_rand_score(attributes, pseudo_label))

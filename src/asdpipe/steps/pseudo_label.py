@@ -4,8 +4,7 @@ import logging
 
 from asdpipe.artifacts import write_table
 from asdpipe.config_method import Method
-from asdpipe.method.metrics import pseudo_label_ari
-from asdpipe.method.pseudo_labels import pseudo_labels
+from asdpipe.method.pseudo_labels import pseudo_label_ari, pseudo_labels
 from asdpipe.steps.options import InFile, Number, OutFile, Settings
 from asdpipe.steps.score import join_embeddings
 
