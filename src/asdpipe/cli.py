@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asdpipe.errors import UserError
+from asdpipe.provenance import recorded
 from asdpipe.steps import STEPS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -57,15 +58,26 @@ def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=Fals
         Console().print("No test clip has a label, so there is no AUC; scores.csv has the scores.")
 
 
+@app.command()
+def explain(file: Annotated[Path, typer.Argument(exists=True, help="A result, e.g. results/stage5/auc.csv.")]) -> None:
+    """Print where a result came from: steps, settings, seeds and digests, back to the recordings."""
+    from asdpipe.explain import explain as tree_of
+
+    console = Console()
+    # Deep trees need more than the 80 columns that a pipe is given.
+    console.width = console.width if console.is_terminal else 200
+    console.print(tree_of(file), highlight=False)
+
+
 def register_steps(arguments: Sequence[str]) -> None:
     """Add the step that is asked for, or all of them for the help: imports of the others would only cost time."""
     asked = [each for each in arguments if not each.startswith("-")]
     for module, commands in STEPS.items():
         names = [name for name in commands if name.replace("_", "-") in asked]
-        if names or not any(each in asked for each in ("table", *_all_names())):
+        if names or not any(each in asked for each in ("table", "explain", *_all_names())):
             steps = importlib.import_module(f"asdpipe.steps.{module}")
             for name in commands:
-                app.command(name.replace("_", "-"))(getattr(steps, name))
+                app.command(name.replace("_", "-"))(recorded(getattr(steps, name)))
 
 
 def _all_names() -> list[str]:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from asdpipe.artifacts import whole_folder, write_csv, write_table
 from asdpipe.config_data import Dataset, Pool
 from asdpipe.data import audioset, dcase, labelled_folder
-from asdpipe.steps.options import OutFile, OutFolder, Settings, Text
+from asdpipe.steps.options import InFolder, OutFile, OutFolder, Settings, Text
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def demo_pool(settings: Settings, folder: OutFolder) -> None:
         )
 
 
-def manifest(name: Text, root: Text, settings: Settings, clips: OutFile, truth: Text = "") -> None:
+def manifest(name: Text, root: InFolder, settings: Settings, clips: OutFile, truth: Text = "") -> None:
     """List the clips of a data set.
 
     Args:
@@ -56,10 +56,10 @@ def manifest(name: Text, root: Text, settings: Settings, clips: OutFile, truth: 
     if dataset.format == "folder":
         from asdpipe.data import folder
 
-        frame = folder.list_clips(Path(root), name, dataset.machines, dataset.table)
+        frame = folder.list_clips(root, name, dataset.machines, dataset.table)
     else:
         frame = dcase.list_clips(
-            Path(root),
+            root,
             name,
             dataset.machines,
             year=dataset.year,
@@ -73,7 +73,7 @@ def manifest(name: Text, root: Text, settings: Settings, clips: OutFile, truth: 
     write_table("clips", frame, clips)
 
 
-def manifest_pool(name: Text, root: Text, settings: Settings, clips: OutFile, left_out: OutFile) -> None:
+def manifest_pool(name: Text, root: InFolder, settings: Settings, clips: OutFile, left_out: OutFile) -> None:
     """List the clips of an external pool.
 
     Args:
@@ -82,9 +82,9 @@ def manifest_pool(name: Text, root: Text, settings: Settings, clips: OutFile, le
     """
     pool = Pool.model_validate_json(settings)
     if pool.format == "folder":
-        listed, lost = labelled_folder.list_clips(Path(root), name, pool.table, pool.shards)
+        listed, lost = labelled_folder.list_clips(root, name, pool.table, pool.shards)
     else:
-        listed, lost = audioset.list_clips(Path(root), name, pool.shards)
+        listed, lost = audioset.list_clips(root, name, pool.shards)
     logger.info("%d external clips with %d labels", len(listed), len(pc.unique(pc.list_flatten(listed["mids"]))))
     for reason, count in lost.reason.value_counts().items():
         logger.warning("%s: %d left out (%s), listed in %s", root, count, reason, left_out)

@@ -8,6 +8,7 @@ from typer import Option
 InFile = Annotated[Path, Option(exists=True, dir_okay=False, help="Artifact to read.")]
 InFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Artifacts to read, one option each.")]
 MaybeFile = Annotated[Path | None, Option(exists=True, dir_okay=False, help="Artifact to read, if there is one.")]
+InFolder = Annotated[Path, Option(help="Folder to read.")]
 OutFile = Annotated[Path, Option(dir_okay=False, help="Artifact to write.")]
 OutFolder = Annotated[Path, Option(file_okay=False, help="Folder to write.")]
 Text = Annotated[str, Option()]
