@@ -2,8 +2,11 @@
 
 import copy
 import json
+import os
 import re
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from asdpipe.artifacts import SCHEMAS
-from tests.conftest import TINY, run_snakemake
+from asdpipe.artifacts import SCHEMAS, file_digest
+from tests.conftest import ROOT, TINY, run_asdpipe, run_snakemake
 
 # The chain repeats itself after stage 2; make demo runs all five.
 LAST = 3
@@ -37,9 +40,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planned(folder: Path, *arguments: str, config: dict) -> Counter[str]:
+def planned(folder: Path, *arguments: str, config: dict, tree: Path = ROOT) -> Counter[str]:
     """Return how many jobs of each rule snakemake -n plans."""
-    plan = run_snakemake(folder, "-n", *arguments, config=config)
+    plan = run_snakemake(folder, "-n", *arguments, config=config, tree=tree)
     assert plan.returncode == 0, plan.stdout
     text = plan.stdout
     if "Nothing to be done" in text:
@@ -103,6 +106,8 @@ def test_a_second_run_does_nothing(run: Path) -> None:
 def test_swapped_keys_and_reordered_machines_change_nothing(run: Path) -> None:
     swapped = {key: TINY[key] for key in reversed(TINY)}
     swapped["training"] = dict(reversed(TINY["training"].items()))
+    data = TINY["datasets"]["tiny"]
+    swapped["datasets"] = {"tiny": dict(reversed(data.items())) | {"machines": data["machines"][::-1]}}
     assert not planned(run, TARGET, config=swapped)
 
 
@@ -151,6 +156,106 @@ def test_a_change_runs_again_only_what_depends_on_it(run: Path) -> None:
     assert (epochs["train"], epochs["features"], epochs["manifest"]) == (3, 0, 0)
     seed = planned(run, "results/stage2/auc.csv", config=TINY | {"seeds": [0, 1]})
     assert (seed["train"], seed["features"], seed["demo_dataset"]) == (2, 0, 0)
+    rarest = planned(run, TARGET, config=changed(external={"assign": "rarest"}))
+    assert (rarest["select"], rarest["pseudo_label"], rarest["train"], rarest["score_external"]) == (2, 1, 2, 2)
+    drawn = planned(run, TARGET, config=changed(external={"selection": "random"}))
+    assert (drawn["select"], drawn["pseudo_label"], drawn["train"], drawn["score_external"]) == (2, 1, 2, 0)
+    metric = copy.deepcopy(TINY)
+    metric["datasets"]["tiny"]["scoring"] = "dcase2021"
+    assert planned(run, TARGET, config=metric) == {"evaluate": LAST + 1, "summarize": LAST}
+
+
+def test_one_more_machine_type_is_listed_and_packed(tmp_path: Path, write_dcase: Callable[..., Path]) -> None:
+    write_dcase(tmp_path / "recordings", machines=("fan", "pump"))
+    config = changed() | {"dataset": "grown", "datasets": {"grown": {"format": "dcase", "root": "recordings"}}}
+    target = "results/data/grown/waveforms.parquet"
+    assert run_snakemake(tmp_path, target, config=config).returncode == 0
+    write_dcase(tmp_path / "recordings", machines=("valve",))
+    assert planned(tmp_path, target, config=config) == {"manifest": 1, "features": 1}
+    assert planned(tmp_path, "results/stage1/auc.csv", config=config)["train"] == 1
+
+
+def test_code_that_a_step_uses_runs_it_again_and_docstrings_do_not(run: Path, tmp_path: Path) -> None:
+    for name in ("workflow", "config", "src"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    package = tmp_path / "src/asdpipe"
+
+    def add(text: str, *files: str) -> None:
+        for file in files:
+            (package / file).write_text(text + (package / file).read_text())
+
+    # Comments and docstrings everywhere; code where no step of this target uses it, or where it decides no result.
+    add('# A comment.\n"""Another docstring."""\n', "steps/train.py", "training/loop.py", "data/waveforms.py")
+    add("UNUSED = 1\n", "steps/submission.py", "method/autoencoder.py", "data/fetch.py")
+    add("UNUSED = 1\n", "cli.py", "config_method.py", "progress.py", "artifacts.py")
+    assert not planned(run, TARGET, config=TINY, tree=tmp_path)
+    add("UNUSED = 1\n", "method/metrics.py")
+    assert planned(run, TARGET, config=TINY, tree=tmp_path) == {"evaluate": LAST + 1, "summarize": LAST}
+    add("UNUSED = 1\n", "method/pseudo_labels.py")
+    plan = planned(run, TARGET, config=TINY, tree=tmp_path)
+    assert (plan["pseudo_label"], plan["train"], plan["score_external"], plan["features"]) == (2, 2, 2, 0)
+    assert not planned(run, TARGET, config=TINY | {"track_code": False}, tree=tmp_path)
+
+
+def test_a_change_leaves_every_other_file_as_it_was(run: Path, tmp_path: Path) -> None:
+    # A copy with the times of the files is as good as the original.
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder, symlinks=True)
+    before = states(folder)
+    done = run_snakemake(folder, "results/stage2/auc.csv", config=changed(external={"n_max": 2}))
+    assert done.returncode == 0, done.stdout[-3000:]
+    after = states(folder)
+    of_select = {f"{FOLDER}/stage1/{file}" for file in ("selected.parquet", "provenance/selected.parquet.json")}
+    # Links are not followed here: what they lead to is compared where it lies.
+    written = {name for name in before if before[name] != after[name]}
+    assert of_select <= written
+    assert {name for name in written if not name.startswith((f"{FOLDER}/stage2/", "results/stage2/"))} == of_select
+    assert f"{FOLDER}/stage2/model.safetensors" in written
+
+
+def states(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return time and digest of every artifact, without logs and benchmarks."""
+    return {
+        str(file.relative_to(folder)): (file.stat().st_mtime_ns, file_digest(file))
+        for file in (folder / "results").rglob("*")
+        if file.is_file() and not file.is_symlink() and not {"logs", "benchmarks"} & set(file.parts)
+    }
+
+
+def test_results_on_another_disk_are_used_after_touch(run: Path, tmp_path: Path) -> None:
+    # Without .snakemake, and every file as old as its copy, written in no order.
+    shutil.copytree(run / "results", tmp_path / "results", symlinks=True, copy_function=shutil.copy)
+    inputs, outputs = "results/data/tiny/waveforms.int16", FOLDER / "stage2/model.safetensors"
+    os.utime(tmp_path / inputs)
+    assert planned(tmp_path, TARGET, config=TINY)["train"] == LAST
+    before = file_digest(tmp_path / outputs)
+    touched = run_snakemake(tmp_path, "--touch", TARGET, config=TINY)
+    assert touched.returncode == 0, touched.stdout[-3000:]
+    assert not planned(tmp_path, TARGET, config=TINY)
+    assert file_digest(tmp_path / outputs) == before
+    # From here on settings are watched again.
+    assert planned(tmp_path, TARGET, config=changed(training={"epochs": 2}))["train"] == LAST
+
+
+def test_explain_leads_from_a_result_to_the_recordings(run: Path) -> None:
+    done = run_asdpipe("explain", run / TARGET)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    for step in ("summarize", "evaluate", "score", "embed", "train", "select", "features", "manifest", "demo_dataset"):
+        assert f"  {step}\n" in text, step
+    assert f"{FOLDER}/stage1/embeddings.parquet -> results/tiny/ba_trp/seed0/stage1/embeddings.parquet (shared)" in text
+    for file in ("results/data/tiny/clips.parquet", f"{FOLDER}/stage3/model.safetensors", TARGET):
+        assert f"{file}  {file_digest(run / file)[:12]}  " in text
+    assert "changed" not in text
+    assert "not made by a step" not in text
+    record = json.loads((run / f"results/stage{LAST}/provenance/auc.csv.json").read_text())
+    assert record["seeds"] == TINY["seeds"]
+    (training,) = record["config"]["train"]
+    assert training["training"] == TINY["training"] | {"learning_rate": 0.001, "weight_decay": 0.01}
+    assert [each["method"] for each in record["config"]["evaluate"]] == ["ba_trp_ps_ex", "raw_logmel"]
+    assert str(run) not in json.dumps(record)
 
 
 def test_labels_of_a_stage_follow_from_the_stage_before(run: Path) -> None:
