@@ -1,28 +1,29 @@
 """The plain implementation that every ratio of ``make bench`` refers to: the training as published code does it.
 
-Audio files are read in every epoch, the network runs in PyTorch's default memory format and in float32, once for each
-of mixed clips, plain clips, positives and negatives, and torchaudio's PitchShift is built anew in every step. Its
-resampling kernel is a trainable parameter of that module, so the backward pass goes back through the network to the
-negatives and computes a gradient for up to 1.9 GB that nobody uses. ``pitch="ours"`` replaces this pitch shift by
-the project's and leaves everything else.
+Audio files are read in every epoch, the network runs layer by layer in PyTorch's default memory format and in float32,
+once for each of mixed clips, plain clips, positives and negatives, and torchaudio's PitchShift is built anew in every
+step. Its resampling kernel is a trainable parameter of that module, so the backward pass goes back through the network
+to the negatives and computes a gradient for up to 1.9 GB that nobody uses. ``pitch="ours"`` replaces this pitch shift
+by the project's and leaves everything else.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torchaudio.transforms import PitchShift
 
 from asdpipe.config_method import Method, Network, Triplet
 from asdpipe.method.augment import noise_partners
-from asdpipe.method.network import SAMPLE_RATE, MultiResolutionNetwork, STFTBranch
+from asdpipe.method.network import SAMPLE_RATE, DFTBranch
 from asdpipe.method.pitch import pitch_shift
 from asdpipe.training.loop import build_network, draw_semitones
 
@@ -78,13 +79,60 @@ def draw(machine: Tensor, method: Method, generator: torch.Generator) -> Draws:
     return Draws(weight, mixup_partner, noise_partner, snr_db, draw_semitones(count, method.triplet, generator))
 
 
-def plain_network(settings: Network, num_samples: int) -> MultiResolutionNetwork:
-    """Return an untrained network that keeps the default memory format."""
-    network = build_network(settings, num_samples)
-    for branch in network.branches:
-        if isinstance(branch, STFTBranch):
-            branch.memory_format = torch.contiguous_format
-    return network
+def excite(x: Tensor, gate: Any) -> Tensor:
+    """Return x (batch, channels, ...) with its channels scaled by a SqueezeExcite."""
+    weight = torch.sigmoid(gate.up(torch.relu(gate.down(x.mean(dim=tuple(range(2, x.dim())))))))
+    return x * weight.reshape(*weight.shape, *[1] * (x.dim() - 2))
+
+
+def residual(x: Tensor, block: Any) -> Tensor:
+    """Return the output of a ResidualBlock, (batch, channels, time, frequency)."""
+    _, first, norm, _, second, gate = block.branch
+    x = block.norm(x)
+    branch = second(torch.relu(norm(first(torch.relu(x)))))
+    return block.skip(x) + excite(branch, gate)
+
+
+def embed_spectrum(x: Tensor, branch: Any) -> Tensor:
+    """Return the DFT branch's embedding, (batch, width), of waveforms (batch, samples)."""
+    x = torch.fft.rfft(x).abs().unsqueeze(1)
+    for layer in range(0, len(branch.convolutions), 3):
+        convolution, _, gate = branch.convolutions[layer : layer + 3]
+        x = excite(torch.relu(convolution(x)), gate)
+    x = x.flatten(1)
+    for layer in range(0, len(branch.linears) - 1, 3):
+        linear, norm, _ = branch.linears[layer : layer + 3]
+        x = torch.relu(norm(linear(x)))
+    return branch.linears[-1](x)
+
+
+def embed_spectrogram(x: Tensor, branch: Any) -> Tensor:
+    """Return an STFT branch's embedding, (batch, width), of waveforms (batch, samples)."""
+    stft = torch.stft(x, branch.size, branch.size // 2, window=branch.window, return_complex=True)
+    x = branch.frequency_norm(stft.abs()[:, branch.first_bin :]).transpose(1, 2).unsqueeze(1)
+    convolution, norm, *_ = branch.stem
+    x = functional.max_pool2d(torch.relu(norm(convolution(x))), 3, 2)
+    for block in branch.blocks:
+        x = residual(x, block)
+    return branch.head(x.amax(dim=2).flatten(1))
+
+
+class PlainNetwork(nn.Module):
+    """The project's layers, applied in the paper's order, out of place and in the default memory format."""
+
+    def __init__(self, settings: Network, num_samples: int) -> None:
+        super().__init__()
+        self.layers = build_network(settings, num_samples)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return embeddings (batch, branches, width) of waveforms (batch, samples)."""
+        return torch.stack(
+            [
+                embed_spectrum(x, branch) if isinstance(branch, DFTBranch) else embed_spectrogram(x, branch)
+                for branch in self.layers.branches
+            ],
+            dim=1,
+        )
 
 
 def new_centres(settings: Network, num_classes: int, subclusters: int) -> list[Tensor]:
@@ -174,7 +222,7 @@ def train(clips: Files, num_classes: int, method: Method, num_samples: int, seed
     """Train on the CPU without end; yield after every step."""
     torch.manual_seed(seed)
     generator, order = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    network = plain_network(method.network, num_samples).train()
+    network = PlainNetwork(method.network, num_samples).train()
     centres = new_centres(method.network, num_classes, method.loss.subclusters)
     optimizer = torch.optim.AdamW(
         [*network.parameters(), *centres[1:]],

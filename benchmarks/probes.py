@@ -33,12 +33,12 @@ from asdpipe.method.network import SAMPLE_RATE
 from asdpipe.steps.score import DECODING_THREADS
 from asdpipe.training import loop
 from asdpipe.training.batches import TrainingSet
+from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import BATCH, embed
 from benchmarks import naive
 
 MACHINES, CLASSES_EACH = 7, 20
 TONE = 1000.0
-CPU = torch.device("cpu")
 MATRIX_WORK = re.compile(r"conv|::(mm|addmm|bmm|baddbmm)$")
 
 Lines = Iterator[dict[str, Any]]
@@ -122,6 +122,8 @@ def pitch(folder: Path, size: Size, how: naive.Pitch) -> Lines:
     x = tensors(packed(folder))[: size.pitch_clips]
     x[-1] = 0.5 * torch.sin(2 * torch.pi * TONE * torch.arange(size.num_samples, dtype=torch.float64) / SAMPLE_RATE)
     low, high = size.semitones
+    if how == "ours":
+        pick_device("cpu")
     with torch.no_grad():
         naive.shift(x[:1, : SAMPLE_RATE // 2], torch.tensor([12]), how)
         yield {}
@@ -202,7 +204,7 @@ def for_each_step(clips: TrainingSet, size: Size, act: Callable[[], None]) -> No
     """Train one epoch and act after every step."""
     hook = register_optimizer_step_post_hook(lambda *_: act())
     try:
-        loop.train(clips, MACHINES * CLASSES_EACH, size.method, size.num_samples, (0, 1), CPU)
+        loop.train(clips, MACHINES * CLASSES_EACH, size.method, size.num_samples, (0, 1), pick_device("cpu"))
     finally:
         hook.remove()
 
@@ -237,12 +239,13 @@ def embedding(folder: Path, size: Size, *kinds: str) -> Lines:
     """Time the embedding of all clips, again and again, all kinds of sources in turn."""
     torch.manual_seed(0)
     network = loop.build_network(size.method.network, size.num_samples).eval()
-    plain = naive.plain_network(size.method.network, size.num_samples).eval()
+    plain = naive.PlainNetwork(size.method.network, size.num_samples).eval()
     waveforms = packed(folder)
     x = tensors(waveforms)
+    device = pick_device("cpu")
     passes: dict[str, Callable[[], Iterator[object]]] = {
-        "packed": lambda: embed(network, waveforms, len(waveforms), size.num_samples, CPU),
-        "flac": lambda: embed(network, from_flac(folder, len(waveforms)), len(waveforms), size.num_samples, CPU),
+        "packed": lambda: embed(network, waveforms, len(waveforms), size.num_samples, device),
+        "flac": lambda: embed(network, from_flac(folder, len(waveforms)), len(waveforms), size.num_samples, device),
         "memory": lambda: forward(network, x),
         "plain": lambda: forward(plain, x),
     }

@@ -150,12 +150,12 @@ def test_stft_branch_keeps_the_bins_from_200_to_8000_hz(window, bins):
     # 1024: 200 Hz lies between bins 12 (187.5 Hz) and 13 (203.125 Hz), so 13..512 stay.
     branch = STFTBranch(3 * RATE, window, width=16, f_min=200.0)
     frames = 3 * RATE // (window // 2) + 1
-    assert branch.spectrogram(noise(1, 3 * RATE)).shape == (1, bins, frames)
+    assert branch.spectrogram(noise(1, 3 * RATE)).shape == (1, frames, bins)
 
 
 def test_a_bin_that_lies_exactly_at_f_min_is_kept():
     # Bins of a 160-sample window are 100 Hz apart: 200, 300, ..., 8000 Hz are 79 bins.
-    assert STFTBranch(RATE, 160, width=16, f_min=200.0).spectrogram(noise(1, RATE)).shape[1] == 79
+    assert STFTBranch(RATE, 160, width=16, f_min=200.0).spectrogram(noise(1, RATE)).shape[2] == 79
 
 
 def test_no_convolution_and_no_linear_layer_has_a_bias():
@@ -179,14 +179,14 @@ def test_spectrogram_equals_a_numpy_stft(window):
     branch = STFTBranch(30_000, window, width=16, f_min=200.0)
     ours = array(branch.spectrogram(x))
     for clip in range(2):
-        np.testing.assert_allclose(ours[clip], spectrogram(array(x[clip]), window), atol=1e-5)
+        np.testing.assert_allclose(ours[clip].T, spectrogram(array(x[clip]), window), atol=1e-5)
 
 
 def test_a_tone_peaks_in_the_bin_of_its_frequency_at_the_height_that_the_window_gives():
     # Amplitude A in the middle of a bin: A/2 * sum(w) / sqrt(sum(w^2)) = A/2 * N/2 / sqrt(3N/8).
     size, step = 4096, 300
     x = 0.5 * torch.sin(2 * math.pi * step * RATE / size * torch.arange(40_000, dtype=torch.float64) / RATE).float()
-    frame = STFTBranch(40_000, size, width=16, f_min=200.0).spectrogram(x[None])[0, :, 8]
+    frame = STFTBranch(40_000, size, width=16, f_min=200.0).spectrogram(x[None])[0, 8]
     assert int(frame.argmax()) == step - 52
     assert float(frame.max()) == pytest.approx(0.25 * size / 2 / math.sqrt(3 * size / 8), rel=1e-4)
 
@@ -199,6 +199,18 @@ def test_squeeze_excite_gates_channels_by_their_means(channels, axes):
     ours = array(module(x))
     for clip in range(2):
         np.testing.assert_allclose(ours[clip], squeeze_excite(array(x[clip]), module), atol=1e-6)
+
+
+def test_squeeze_excite_does_the_same_in_channels_last_forth_and_back():
+    module = SqueezeExcite(16)
+    x = noise(2, 16, 5, 3)
+    plain, last = x.clone().requires_grad_(), x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = noise(2, 16, 5, 3)
+    for each in (plain, last):
+        (module(each) * weight).sum().backward()
+    torch.testing.assert_close(module(last), module(plain))
+    torch.testing.assert_close(last.grad, plain.grad)
+    assert last.grad.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(("into", "out", "stride"), [(4, 4, 1), (4, 8, 2)])

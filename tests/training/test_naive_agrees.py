@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from asdpipe.config_method import Loss, Method, Network, Training, Triplet
 from asdpipe.method.losses import SubspaceLoss
-from asdpipe.method.pitch import pitch_shift
+from asdpipe.training import loop
 from asdpipe.training.batches import TrainingSet, epoch_batches
 from asdpipe.training.loop import train
 from asdpipe.training.samples import cutter
@@ -70,8 +70,8 @@ def plain_first_step(method: Method, pitch: naive.Pitch, dtype: torch.dtype = to
     (batch,) = epoch_batches(humming_machines(), SAMPLES, *sizes, np.random.default_rng(order_seed))
     draws = naive.draw(batch.machine_index, method, torch.Generator().manual_seed(draw_seed))
     torch.manual_seed(weight_seed)
-    network = naive.plain_network(method.network, SAMPLES).train().to(dtype)
-    start = SubspaceLoss(len(network.branches), method.network.width, CLASSES, 16, adaptive=False).to(dtype)
+    network = naive.PlainNetwork(method.network, SAMPLES).train().to(dtype)
+    start = SubspaceLoss(len(network.layers.branches), method.network.width, CLASSES, 16, adaptive=False).to(dtype)
     centres = [each.weight for each in (start.concatenated, *start.subspaces)]
     x = cutter(humming_machines(), SAMPLES, torch.device("cpu"))(batch)
     terms = naive.losses(network, centres, x.to(dtype), batch.class_index, draws, method, pitch)
@@ -86,7 +86,7 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
     return float((joined_a - joined_b).norm() / joined_b.norm())
 
 
-@pytest.mark.parametrize(
+METHODS = pytest.mark.parametrize(
     ("loss", "triplet"),
     [
         (Loss(), Triplet()),
@@ -95,6 +95,9 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
         (Loss(), Triplet(enabled=False)),
     ],
 )
+
+
+@METHODS
 def test_losses_and_gradients_of_a_training_step_are_those_of_the_plain_one(loss, triplet):
     method = Method(network=NETWORK, training=TRAINING, loss=loss, triplet=triplet)
     ours, plain = first_step(method), plain_first_step(method, "ours")
@@ -102,8 +105,8 @@ def test_losses_and_gradients_of_a_training_step_are_those_of_the_plain_one(loss
     assert ours.losses == pytest.approx(plain.losses, rel=1e-4)
     assert plain.losses[0] > 1
     assert (plain.losses[1] > 0.1) == triplet.enabled
-    # Where clips look alike rounding alone moves gradients by this much: see the next test.
-    assert difference(ours.gradients, plain.gradients) < 1e-3
+    # Usually 1e-5; where rounding turns one maximum into another it moves gradients by this much.
+    assert difference(ours.gradients, plain.gradients) < 2e-3
 
 
 def test_in_bfloat16_the_losses_are_those_of_the_plain_step_to_a_hundredth():
@@ -115,13 +118,15 @@ def test_in_bfloat16_the_losses_are_those_of_the_plain_step_to_a_hundredth():
     assert difference(ours.gradients, plain.gradients) < 0.5
 
 
-def test_gradients_are_closer_still_to_those_of_the_plain_step_in_double_precision(monkeypatch):
-    # The same negatives: a pitch shift in double precision would be another one.
-    monkeypatch.setattr(naive, "pitch_shift", lambda x, semitones: pitch_shift(x.float(), semitones).to(x.dtype))
-    method = Method(network=NETWORK, training=TRAINING)
-    ours, exact = first_step(method), plain_first_step(method, "ours", torch.float64)
-    assert ours.losses == pytest.approx(exact.losses, rel=1e-5)
-    assert difference(ours.gradients, [each.float() for each in exact.gradients]) < 1e-4
+@METHODS
+def test_in_double_precision_gradients_are_those_of_the_plain_step_to_a_ten_thousandth(monkeypatch, loss, triplet):
+    make_network, make_cut = loop.build_network, loop.cutter
+    monkeypatch.setattr(loop, "build_network", lambda *arguments: make_network(*arguments).double())
+    monkeypatch.setattr(loop, "cutter", lambda *arguments: lambda batch: make_cut(*arguments)(batch).double())
+    method = Method(network=NETWORK, training=TRAINING, loss=loss, triplet=triplet)
+    ours, plain = first_step(method), plain_first_step(method, "ours", torch.float64)
+    assert ours.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert difference(ours.gradients, plain.gradients) < 1e-4
 
 
 def test_with_torchaudios_own_pitch_shift_an_octave_changes_little():
@@ -133,9 +138,9 @@ def test_with_torchaudios_own_pitch_shift_an_octave_changes_little():
 
 def test_the_plain_network_keeps_the_default_memory_format():
     formats = []
-    network = naive.plain_network(NETWORK, SAMPLES)
-    for branch in network.branches[1:]:
-        branch.blocks.register_forward_pre_hook(lambda _, x: formats.append(x[0].is_contiguous()))
+    network = naive.PlainNetwork(NETWORK, SAMPLES)
+    for branch in network.layers.branches[1:]:
+        branch.blocks[3].norm.register_forward_pre_hook(lambda _, x: formats.append(x[0].is_contiguous()))
     network(torch.randn(2, SAMPLES))
     assert formats == [True, True]
 

@@ -26,7 +26,12 @@ class SqueezeExcite(nn.Module):
         self.up = nn.Linear(hidden, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.up(F.relu(self.down(x.flatten(2).mean(dim=2)))))
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            # Taken over the last dimensions, the mean's gradient would come in the other memory format.
+            mean = x.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
+        else:
+            mean = x.flatten(2).mean(dim=2)
+        gate = torch.sigmoid(self.up(F.relu(self.down(mean))))
         return x * gate.reshape(gate.shape + (1,) * (x.dim() - 2))
 
 
@@ -168,12 +173,14 @@ class STFTBranch(nn.Module):
         self.head = nn.Sequential(nn.BatchNorm1d(features), nn.Linear(features, width, bias=False))
 
     def spectrogram(self, x: Tensor) -> Tensor:
-        """Return the magnitude spectrogram, float (batch, bins ≥ f_min, frames)."""
+        """Return the magnitude spectrogram, float (batch, frames, bins ≥ f_min)."""
         stft = torch.stft(x, self.size, self.size // 2, window=self.window, pad_mode="reflect", return_complex=True)
-        return magnitude(stft[:, self.first_bin :])
+        # Frames first is how they lie in memory.
+        return magnitude(stft.transpose(1, 2)[..., self.first_bin :])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.frequency_norm(self.spectrogram(x)).transpose(1, 2).unsqueeze(1)
+        x = self.spectrogram(x)
+        x = self.frequency_norm(x.flatten(0, 1)).view_as(x).unsqueeze(3).permute(0, 3, 1, 2)
         x = self.blocks(self.stem(x.contiguous(memory_format=self.memory_format)))
         return self.head(x.amax(dim=2).flatten(1))
 
