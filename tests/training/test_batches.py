@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
-from asdpipe.training.samples import cutter, on_device, with_samples
+from asdpipe.training.samples import cutter, on_device
 
 
 def training_set(source: int, target: int, lengths=(40,), seed: int = 0) -> TrainingSet:
@@ -149,20 +149,3 @@ def test_a_copy_on_the_device_gives_the_same_samples():
     copied = on_device(clips, 16, torch.device("cpu"))
     for batch in epoch(clips):
         assert torch.equal(copied(batch), waveforms(clips, batch))
-
-
-@pytest.mark.parametrize("source", [0, 8, 30])
-def test_cutting_ahead_keeps_the_order_and_every_batch(source):
-    clips = training_set(source, 6)
-    batches = epoch(clips)
-    pairs = list(with_samples(batches, cutter(clips, 16, torch.device("cpu"))))
-    assert [id(batch) for batch, _ in pairs] == [id(batch) for batch in batches]
-    assert all(torch.equal(x, waveforms(clips, batch)) for batch, x in pairs)
-
-
-def test_an_error_while_cutting_reaches_the_training():
-    clips = training_set(8, 0)
-    clips.waveforms[3] = np.zeros(0, dtype=np.int16)
-    batches = [Batch(np.arange(8), np.zeros(8, dtype=np.int64), torch.zeros(8), torch.zeros(8))]
-    with pytest.raises(ValueError, match="empty clip"):
-        list(with_samples(batches, cutter(clips, 16, torch.device("cpu"))))

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from asdpipe.data.waveforms import to_float
+from asdpipe.data.waveforms import FULL_SCALE
 from asdpipe.method.augment import tile
 from asdpipe.progress import Progress
+from asdpipe.training.ahead import ahead
 
-BATCH = 32
+BATCH, GPU_BATCH = 32, 128
 
 
 @torch.inference_mode()
@@ -23,7 +24,7 @@ def embed(
     num_samples: int,
     device: torch.device,
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield embeddings, float32 (up to BATCH, dim), of all clips in order, taking one batch of clips at a time.
+    """Yield embeddings, float32 (batch, dim), of all clips in order; at most two batches of clips are in memory.
 
     Args:
         network: maps (batch, num_samples) to (batch, ...); the rest is flattened.
@@ -31,9 +32,16 @@ def embed(
     """
     network = network.eval().to(device)
     progress = Progress("embedding", total, "clip")
-    clips = iter(waveforms)
-    while batch := [to_float(tile(clip, num_samples)) for clip in islice(clips, BATCH)]:
-        x = torch.from_numpy(np.stack(batch))
-        yield network(x.to(device)).flatten(1).float().cpu().numpy()
-        progress.advance(len(batch))
+    on_gpu = device.type == "cuda"
+    for samples in ahead(_batches(waveforms, num_samples, GPU_BATCH if on_gpu else BATCH)):
+        packed = torch.from_numpy(samples)
+        x = (packed.pin_memory() if on_gpu else packed).to(device, non_blocking=True).float() / FULL_SCALE
+        yield network(x).flatten(1).float().cpu().numpy()
+        progress.advance(len(samples))
     progress.close()
+
+
+def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int, size: int) -> Iterator[NDArray[np.int16]]:
+    clips = iter(waveforms)
+    while batch := [tile(clip, num_samples) for clip in islice(clips, size)]:
+        yield np.stack(batch)

@@ -18,9 +18,10 @@ from asdpipe.method.losses import SubspaceLoss, triplet_loss
 from asdpipe.method.network import MultiResolutionNetwork
 from asdpipe.method.pitch import pitch_shift
 from asdpipe.progress import Progress
+from asdpipe.training.ahead import ahead
 from asdpipe.training.batches import TrainingSet, epoch_batches, num_batches
 from asdpipe.training.device import training_dtype
-from asdpipe.training.samples import cutter, with_samples
+from asdpipe.training.samples import cutter
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def train(
     for epoch in range(1, settings.epochs + 1):
         sums = torch.zeros(2, device=device)
         batches = epoch_batches(clips, num_samples, settings.source_per_batch, settings.target_per_batch, generator)
-        for batch, samples in with_samples(batches, cut):
+        for batch, samples in ahead((batch, cut(batch)) for batch in batches):
             x = samples.to(device, non_blocking=True)
             label = F.one_hot(batch.class_index, num_classes).float().to(device, non_blocking=True)
             mixed = mixup(

@@ -1,7 +1,6 @@
 """The samples of training batches: cut out of the packed waveforms, or out of a copy of them on the GPU."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -50,16 +49,3 @@ def on_device(clips: TrainingSet, num_samples: int, device: torch.device) -> Cut
         return samples[first + (offset + steps) % period].float() / FULL_SCALE
 
     return cut
-
-
-def with_samples(batches: Iterable[Batch], cut: Cut) -> Iterator[tuple[Batch, Tensor]]:
-    """Yield every batch with its waveforms, cut in a thread while the batch before is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead: tuple[Batch, Future[Tensor]] | None = None
-        for batch in batches:
-            following = batch, pool.submit(cut, batch)
-            if ahead:
-                yield ahead[0], ahead[1].result()
-            ahead = following
-        if ahead:
-            yield ahead[0], ahead[1].result()
