@@ -31,8 +31,9 @@ rule train_autoencoder:
         settings=method_settings("autoencoder"),
     message:
         "Training {wildcards.method} on {wildcards.dataset}, one autoencoder per machine type, seed {wildcards.seed}"
+    # exec: signals reach the training, which saves its state, also where bash is old.
     shell:
-        "python -m asdpipe --log {log} train-autoencoder --settings {params.settings:q} --seed {wildcards.seed} "
+        "exec python -m asdpipe --log {log} train-autoencoder --settings {params.settings:q} --seed {wildcards.seed} "
         "--clips {input.clips} --index {input.index} --samples {input.samples} "
         "--labels {output.labels} --weights {output.weights} --description {output.description} "
         "--history {output.history}"

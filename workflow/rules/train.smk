@@ -76,8 +76,9 @@ rule train:
         ),
     message:
         "Training {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}"
+    # exec: signals reach the training, which saves its state, also where bash is old.
     shell:
-        "python -m asdpipe --log {log} train --settings {params.settings:q} --num-samples {params.num_samples} "
+        "exec python -m asdpipe --log {log} train --settings {params.settings:q} --num-samples {params.num_samples} "
         "--stage {wildcards.stage} --seed {wildcards.seed} "
         "--clips {input.clips} --index {input.index} --samples {input.samples} {params.previous} "
         "--labels {output.labels} --weights {output.weights} --description {output.description} "

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from asdpipe.artifacts import file_digest, read_table, write_csv, write_table
+from asdpipe.code_digest import step_digest
 from asdpipe.config_data import SAMPLE_RATE
 from asdpipe.config_method import Method
 from asdpipe.data.waveforms import Waveforms, to_float
@@ -14,10 +15,11 @@ from asdpipe.errors import UserError
 from asdpipe.method.autoencoder import FRAMES, HOP, clip_distances
 from asdpipe.progress import Progress
 from asdpipe.steps.options import Device, InFile, Number, OutFile, Settings
-from asdpipe.steps.train import assemble_labels, packed_clips, training_clips
+from asdpipe.steps.train import CHECKPOINT, assemble_labels, made_from, packed_clips, training_clips
 from asdpipe.training import autoencoder_loop
 from asdpipe.training.autoencoder_checkpoint import Trained, load_autoencoders, save_autoencoders
 from asdpipe.training.device import pick_device
+from asdpipe.training.resume import Checkpoint
 
 SHORTEST = (FRAMES - 1) * HOP
 
@@ -49,20 +51,28 @@ def train_autoencoder(
     table = assemble_labels(training_clips(clips, index), None, None, method)
     rows = waveforms.rows(table.clip_id.tolist(), [True] * len(table))
     machines = table.assign(row=rows).groupby("machine")
-    trained, epochs = {}, []
+    used = method.model_dump(mode="json", include={"autoencoder"})
+    code = step_digest("autoencoder", "train_autoencoder")
+    made_of = {"settings": used, "seed": seed} | made_from(table, [(index, samples)], code)
+    trained, epochs, checkpoints = {}, [], []
     for number, (machine, part) in enumerate(machines, 1):
         is_source = (part.domain == "source").to_numpy()
         counts = is_source.sum(), (~is_source).sum()
         logger.info("%s (%d/%d): %d source and %d target clips", machine, number, len(machines), *counts)
+        # Kept until all are trained: those of finished machine types are at their last epoch.
+        checkpoint = Checkpoint(weights.with_name(f"{machine}.{CHECKPOINT}"), made_of | {"machine": machine})
+        checkpoints.append(checkpoint)
         try:
-            model, inverse, losses = autoencoder_loop.train_autoencoder(
-                (waveforms[row] for row in part.row),
-                is_source,
-                method.autoencoder,
-                # By name, not number: another machine type must not change this one's draws.
-                (seed, *str(machine).encode()),
-                pick_device(device),
-            )
+            with checkpoint.stoppable():
+                model, inverse, losses = autoencoder_loop.train_autoencoder(
+                    (waveforms[row] for row in part.row),
+                    is_source,
+                    method.autoencoder,
+                    # By name, not number: another machine type must not change this one's draws.
+                    (seed, *str(machine).encode()),
+                    pick_device(device),
+                    checkpoint,
+                )
         except UserError as error:
             raise UserError(f"{machine}: {error}") from None
         trained[str(machine)] = Trained(model, inverse)
@@ -70,8 +80,9 @@ def train_autoencoder(
         epochs.append(losses)
     write_table("labels", table, labels)
     write_csv(pd.concat(epochs), history)
-    used = method.model_dump(mode="json", include={"autoencoder"})
     save_autoencoders(trained, weights, description, stage=1, seed=seed, settings=used)
+    for checkpoint in checkpoints:
+        checkpoint.remove()
 
 
 def embed_autoencoder(

@@ -1,15 +1,18 @@
 """Step 3, train: assemble the classes of the stage, then train a network on them from scratch."""
 
+import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from typer import Option
 
-from asdpipe.artifacts import read_table, write_csv, write_table
+from asdpipe.artifacts import file_digest, read_table, write_csv, write_table
+from asdpipe.code_digest import step_digest
 from asdpipe.config_method import Method
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
@@ -19,8 +22,12 @@ from asdpipe.training import loop
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.checkpoint import save_model
 from asdpipe.training.device import pick_device
+from asdpipe.training.resume import Checkpoint
 
 PoolFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Packed shards of the pool, in order.")]
+
+# Not a declared output: Snakemake deletes those of a job that failed.
+CHECKPOINT = "training.checkpoint.safetensors"
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +59,8 @@ def train(
         pool_index, pool_samples: all shards of the pool, needed with ``selected``.
     """
     method = Method.model_validate_json(settings)
-    waveforms = Waveforms([(index, samples), *zip(pool_index, pool_samples, strict=True)])
+    packs = [(index, samples), *zip(pool_index, pool_samples, strict=True)]
+    waveforms = Waveforms(packs)
     table = assemble_labels(
         training_clips(clips, index),
         None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
@@ -79,7 +87,16 @@ def train(
         groups,
         (table.domain == "target").to_numpy(),
     )
-    network, losses = loop.train(data, len(classes), method, num_samples, (seed, stage), pick_device(device))
+    used = method.model_dump(mode="json", include={"labels", "network", "loss", "triplet", "training"})
+    checkpoint = Checkpoint(
+        weights.with_name(CHECKPOINT),
+        {"settings": used, "num_samples": num_samples, "stage": stage, "seed": seed}
+        | made_from(table, packs, step_digest("train", "train")),
+    )
+    with checkpoint.stoppable():
+        network, losses = loop.train(
+            data, len(classes), method, num_samples, (seed, stage), pick_device(device), checkpoint
+        )
     write_table("labels", table, labels)
     write_csv(losses, history)
     save_model(
@@ -93,6 +110,17 @@ def train(
         classes=[f"{origin}:{name}" for origin, name in classes],
         training=method.model_dump(mode="json", include={"labels", "loss", "triplet", "training"}),
     )
+    checkpoint.remove()
+
+
+def made_from(table: pd.DataFrame, packs: Sequence[tuple[Path, Path]], code: str) -> dict[str, Any]:
+    """Return what identifies the inputs and the code of a training, JSON-able.
+
+    Samples are known by size and time: reading gigabytes would take longer than an epoch.
+    """
+    rows = hashlib.sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()).hexdigest()
+    files = [(file_digest(index), samples.stat().st_size, samples.stat().st_mtime_ns) for index, samples in packs]
+    return {"labels": rows, "packs": files, "code": code}
 
 
 def training_clips(clips: Path, index: Path) -> pd.DataFrame:

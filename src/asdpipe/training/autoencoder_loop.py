@@ -17,6 +17,7 @@ from asdpipe.data.waveforms import to_float
 from asdpipe.errors import UserError
 from asdpipe.method.autoencoder import BANDS, FRAMES, Autoencoder, LogMel, inverse_covariances, stack_frames
 from asdpipe.progress import Progress
+from asdpipe.training.resume import Checkpoint, Running
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +39,16 @@ def train_autoencoder(
     settings: Settings,
     seed: Sequence[int],
     device: torch.device,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Autoencoder, Tensor, pd.DataFrame]:
-    """Train an autoencoder on the training clips of one machine type.
+    """Train an autoencoder on the training clips of one machine type, or go on with a training that was interrupted.
 
     Args:
         clips: 16 kHz samples, of any lengths; taken one at a time, only their spectrograms are kept.
         is_source: (clips,).
         settings: a share of validation is drawn at random from the vectors of all clips.
         seed: entropy of every random draw, e.g. (seed, machine type).
+        checkpoint: where the state is kept after every epoch.
 
     Returns:
         The autoencoder on the CPU in evaluation mode, the inverse covariances (2, 128, 128) of its errors on source
@@ -53,6 +56,7 @@ def train_autoencoder(
 
     Raises:
         UserError: there are fewer than two vectors to train on, or the loss is no longer finite.
+        Interrupted: the process was asked to end.
     """
     weight_seed, draw_seed = (int(each) for each in np.random.SeedSequence(seed).generate_state(2))
     draws = torch.Generator().manual_seed(draw_seed)
@@ -68,9 +72,11 @@ def train_autoencoder(
         )
         raise UserError(message)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    progress = Progress("training", settings.epochs, "epoch")
-    history = []
-    for epoch in range(1, settings.epochs + 1):
+    running = Running({"model": model}, optimizer, draws)
+    if checkpoint:
+        checkpoint.restore(running)
+    progress = Progress("training", settings.epochs - len(running.history), "epoch")
+    for epoch in range(len(running.history) + 1, settings.epochs + 1):
         model.train()
         total, seen = torch.zeros((), device=device), 0
         for chosen in shuffled(training, settings.batch_size, draws):
@@ -82,22 +88,25 @@ def train_autoencoder(
             total += loss.detach() * len(chosen)
             seen += len(chosen)
         mean, watched = float(total) / seen, mean_loss(model, vectors, validation, settings.batch_size)
-        if not math.isfinite(mean) or (len(validation) and not math.isfinite(watched)):
+        finite = math.isfinite(mean) and (not len(validation) or math.isfinite(watched))
+        if not (finite and running.is_finite()):
             message = (
                 f"training of the autoencoder diverged in epoch {epoch}: loss {mean}, validation loss {watched}; "
                 f"try a smaller autoencoder.learning_rate than {settings.learning_rate:g}"
             )
             raise UserError(message)
-        history.append(
+        running.end_epoch(
             {"epoch": epoch, "loss": mean, "validation_loss": watched, "learning_rate": settings.learning_rate}
         )
         logger.info("epoch %d/%d: loss %.3f, validation %.3f", epoch, settings.epochs, mean, watched)
         progress.advance(1)
+        if checkpoint:
+            checkpoint.save(running)
     progress.close()
     source = torch.from_numpy(is_source[vectors.clip.numpy()])
     batches = shuffled(training, settings.batch_size, draws)
     inverse = inverse_covariances((errors(model, vectors, chosen), source[chosen].to(device)) for chosen in batches)
-    return model.cpu().eval(), inverse, pd.DataFrame(history)
+    return model.cpu().eval(), inverse, pd.DataFrame(running.history)
 
 
 @torch.no_grad()

@@ -1,9 +1,7 @@
 """The training of one stage with L_mlt = L_trp + L_ss (paper eq. 12), from scratch."""
 
 import logging
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +17,9 @@ from asdpipe.method.network import MultiResolutionNetwork
 from asdpipe.method.pitch import pitch_shift
 from asdpipe.progress import Progress
 from asdpipe.training.ahead import ahead
-from asdpipe.training.batches import TrainingSet, epoch_batches, num_batches
+from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
 from asdpipe.training.device import training_dtype
+from asdpipe.training.resume import Checkpoint, Running
 from asdpipe.training.samples import cutter
 
 logger = logging.getLogger(__name__)
@@ -42,20 +41,28 @@ def build_network(settings: Network, num_samples: int) -> MultiResolutionNetwork
 
 
 def train(
-    clips: TrainingSet, num_classes: int, method: Method, num_samples: int, seed: Sequence[int], device: torch.device
+    clips: TrainingSet,
+    num_classes: int,
+    method: Method,
+    num_samples: int,
+    seed: Sequence[int],
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[MultiResolutionNetwork, pd.DataFrame]:
-    """Train a network from scratch.
+    """Train a network from scratch, or go on with a training that was interrupted.
 
     Args:
         num_classes: classes of the training set.
         method: uses its sections network, loss, triplet and training.
         seed: entropy of every random draw, e.g. (seed, stage).
+        checkpoint: where the state is kept, after every epoch and when the process is asked to end.
 
     Returns:
         The network on the CPU, and per epoch: epoch, loss, subspace_loss, triplet_loss, learning_rate.
 
     Raises:
         UserError: a batch would hold a single clip, or the loss is no longer finite.
+        Interrupted: the process was asked to end.
     """
     order_seed, draw_seed, weight_seed = (int(each) for each in np.random.SeedSequence(seed).generate_state(3))
     generator, draws = np.random.default_rng(order_seed), torch.Generator().manual_seed(draw_seed)
@@ -81,8 +88,10 @@ def train(
             "add clips or raise training.source_per_batch"
         )
         raise UserError(message)
-    progress = Progress("training", settings.epochs * num_steps, "batch")
-    history: list[dict[str, Any]] = []
+    running = Running({"network": network, "loss": subspace}, optimizer, draws, generator)
+    if checkpoint:
+        checkpoint.restore(running)
+    progress = Progress("training", (settings.epochs - len(running.history)) * num_steps - len(running.losses), "batch")
     dtype = training_dtype(settings.precision, device, method.network.width)
     cut = cutter(clips, num_samples, device)
     network.train()
@@ -93,10 +102,13 @@ def train(
         # The losses and their gradients are float32.
         return embedding.float()
 
-    for epoch in range(1, settings.epochs + 1):
-        sums = torch.zeros(2, device=device)
-        batches = epoch_batches(clips, num_samples, settings.source_per_batch, settings.target_per_batch, generator)
-        for batch, samples in ahead((batch, cut(batch)) for batch in batches):
+    for epoch in range(len(running.history) + 1, settings.epochs + 1):
+        drawn = epoch_batches(clips, num_samples, settings.source_per_batch, settings.target_per_batch, generator)
+        batches, done = list(drawn), len(running.losses)
+        # Losses are looked at when the epoch ends: a GPU need not wait for the program in every step.
+        losses = torch.zeros(num_steps, 2, device=device)
+        losses[:done] = running.losses
+        for step, (batch, samples) in enumerate(ahead((batch, cut(batch)) for batch in batches[done:]), done):
             x = samples.to(device, non_blocking=True)
             label = F.one_hot(batch.class_index, num_classes).float().to(device, non_blocking=True)
             mixed = mixup(
@@ -111,27 +123,52 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             (subspace_term + triplet_term).backward()
             optimizer.step()
-            sums += torch.stack([subspace_term.detach(), triplet_term.detach()])
+            losses[step] = torch.stack([subspace_term.detach(), triplet_term.detach()])
             progress.advance(1)
-        subspace_mean, triplet_mean = (sums / num_steps).tolist()
-        if not math.isfinite(subspace_mean + triplet_mean):
-            message = (
-                f"training diverged in epoch {epoch}: subspace loss {subspace_mean}, triplet loss {triplet_mean}; "
-                f"try a smaller training.learning_rate than {settings.learning_rate:g}"
-            )
-            raise UserError(message)
-        history.append(
-            {
+            if checkpoint and checkpoint.stop_asked.is_set():
+                break
+        running.losses = losses[: step + 1].cpu()
+        refuse_divergence(running, clips, batches, settings.learning_rate)
+        if len(running.losses) == num_steps:
+            subspace_mean, triplet_mean = running.losses.mean(dim=0).tolist()
+            row = {
                 "epoch": epoch,
                 "loss": subspace_mean + triplet_mean,
                 "subspace_loss": subspace_mean,
                 "triplet_loss": triplet_mean,
                 "learning_rate": settings.learning_rate,
             }
-        )
-        logger.info("epoch %d/%d: L_ss %.3f, L_trp %.3f", epoch, settings.epochs, subspace_mean, triplet_mean)
+            running.end_epoch(row)
+            logger.info("epoch %d/%d: L_ss %.3f, L_trp %.3f", epoch, settings.epochs, subspace_mean, triplet_mean)
+        if checkpoint:
+            checkpoint.save(running)
     progress.close()
-    return network.cpu().eval(), pd.DataFrame(history)
+    return network.cpu().eval(), pd.DataFrame(running.history)
+
+
+def refuse_divergence(running: Running, clips: TrainingSet, batches: Sequence[Batch], learning_rate: float) -> None:
+    """Stop a training whose numbers are no longer finite, before they replace its last good checkpoint.
+
+    Args:
+        running: with the losses of the steps of its epoch; batches: of this epoch.
+
+    Raises:
+        UserError: a loss or a weight is not finite.
+    """
+    bad = (~running.losses.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if not bad and running.is_finite():
+        return
+    # Finite losses and other weights: the last step made them so.
+    step = bad[0] if bad else len(running.losses) - 1
+    subspace_loss, triplet_loss = running.losses[step].tolist()
+    names = dict.fromkeys(str(clips.waveforms.clip_ids[row]) for row in clips.row[batches[step].clip])
+    message = (
+        f"training diverged in epoch {len(running.history) + 1}, step {step + 1}: subspace loss {subspace_loss:g}, "
+        f"triplet loss {triplet_loss:g}{'' if bad else ', and weights that are not finite after it'}; "
+        f"learning rate {learning_rate:g}. Try a smaller training.learning_rate. Run again as it is, it goes on after "
+        f"epoch {len(running.history)}, the last good one. Clips of the batch: {', '.join(names)}"
+    )
+    raise UserError(message)
 
 
 def triplet_step(

@@ -1,0 +1,127 @@
+"""A real process that trains a stage, killed and stopped on the way: its artifacts are those of an undisturbed one."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from asdpipe.artifacts import write_table
+from asdpipe.steps.train import CHECKPOINT
+
+RATE, SAMPLES, EPOCHS = 16_000, 2000, 12
+SETTINGS = {
+    "network": {"width": 8, "windows": [64], "dft_kernels": [32, 8, 4], "dft_strides": [8, 4, 2]},
+    "triplet": {"semitones": [6, 7]},
+    "training": {"epochs": EPOCHS, "source_per_batch": 5, "target_per_batch": 2},
+}
+OUTPUTS = ["labels.parquet", "model.safetensors", "model.json", "training.csv"]
+
+
+def write_inputs(folder: Path) -> None:
+    """Write manifest and packed noise of two machine types."""
+    machines, domains = ["fan"] * 6 + ["pump"] * 6, (["source"] * 5 + ["target"]) * 2
+    names = [f"{machine}/{number}.wav" for number, machine in enumerate(machines)]
+    clips = pd.DataFrame({"clip_id": names, "path": names, "machine": machines, "domain": domains})
+    facts = {"section": "00", "split": "train", "part": "dev", "is_normal": True, "attributes": None}
+    clips = clips.assign(dataset="d", sample_rate=RATE, num_frames=2500, **facts)
+    write_table("clips", clips, folder / "clips.parquet")
+    noise = np.random.default_rng(0).integers(-3000, 3000, 2500 * len(names), dtype=np.int16)
+    (folder / "waveforms.int16").write_bytes(noise.astype("<i2").tobytes())
+    index = pd.DataFrame({"clip_id": names, "offset": 2500 * np.arange(len(names)), "num_samples": 2500})
+    write_table("waveforms", index, folder / "waveforms.parquet")
+
+
+def start(inputs: Path, stage: Path, seed: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "asdpipe", "--log", f"{stage}.log", "train", "--settings", json.dumps(SETTINGS)]
+    command += ["--num-samples", str(SAMPLES), "--stage", "1", "--seed", str(seed), "--device", "cpu"]
+    for option, file in (("clips", "clips.parquet"), ("index", "waveforms.parquet"), ("samples", "waveforms.int16")):
+        command += [f"--{option}", str(inputs / file)]
+    for option, file in zip(("labels", "weights", "description", "history"), OUTPUTS, strict=True):
+        command += [f"--{option}", str(stage / file)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def run(inputs: Path, stage: Path, seed: int = 0) -> None:
+    process = start(inputs, stage, seed)
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+
+
+def wait_for_epoch(checkpoint: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the process has written the checkpoint."""
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+    while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+        assert process.poll() is None, "the training ended before it could be disturbed"
+        time.sleep(0.005)
+
+
+def digests(stage: Path) -> dict[str, bytes]:
+    return {file: (stage / file).read_bytes() for file in OUTPUTS}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs, tmp_path_factory) -> dict[str, bytes]:
+    stage = tmp_path_factory.mktemp("undisturbed") / "stage1"
+    run(inputs, stage)
+    # Nothing else is left, the state of the training neither.
+    assert sorted(each.name for each in stage.iterdir()) == sorted(OUTPUTS)
+    return digests(stage)
+
+
+def test_a_killed_and_then_stopped_training_ends_with_the_same_bytes(inputs, undisturbed, tmp_path):
+    stage = tmp_path / "stage1"
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        process = start(inputs, stage)
+        wait_for_epoch(stage / CHECKPOINT, process)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        assert not any((stage / file).exists() for file in OUTPUTS)
+    process = start(inputs, stage)
+    wait_for_epoch(stage / CHECKPOINT, process)
+    process.terminate()
+    error = process.communicate()[1]
+    assert process.returncode == 1
+    assert "nothing is lost: run the same command again" in error
+    assert "Traceback" not in error
+    assert not any((stage / file).exists() for file in OUTPUTS)
+    run(inputs, stage)
+    assert digests(stage) == undisturbed
+    assert "going on after epoch" in (tmp_path / "stage1.log").read_text()
+    assert sorted(each.name for each in stage.iterdir()) == sorted(OUTPUTS)
+
+
+@pytest.mark.parametrize("change", ["seed", "samples", "labels"])
+def test_the_state_of_a_training_of_other_things_is_not_taken(inputs, tmp_path, change):
+    own, stage, seed = tmp_path / "inputs", tmp_path / "stage1", 0
+    own.mkdir()
+    write_inputs(own)
+    process = start(own, stage)
+    wait_for_epoch(stage / CHECKPOINT, process)
+    process.kill()
+    process.communicate()
+    if change == "seed":
+        seed = 1
+    elif change == "samples":
+        noise = np.fromfile(own / "waveforms.int16", dtype="<i2")
+        (own / "waveforms.int16").write_bytes(noise[::-1].tobytes())
+    else:
+        table = pd.read_parquet(own / "clips.parquet")
+        write_table("clips", table.assign(machine=table.machine.iloc[::-1].to_numpy()), own / "clips.parquet")
+    process = start(own, stage, seed)
+    wait_for_epoch(stage / CHECKPOINT, process)
+    process.kill()
+    assert "other settings, inputs or code, starting from the beginning" in process.communicate()[1]
