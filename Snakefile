@@ -31,6 +31,10 @@ ruleorder: share_first_scores > score
 ruleorder: share_first_external > score_external
 
 
+onstart:
+    refuse_read_only_results()
+
+
 rule all:
     default_target: True
     input:

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +105,22 @@ def write_dcase(write_clip: Callable[..., Path]) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Return a function that mounts what is asked for on a folder of its own; without root the test is skipped."""
+    mounted: list[Path] = []
+
+    def do(source: Path | str, *options: str) -> Path:
+        folder = tmp_path / f"mounted{len(mounted)}"
+        folder.mkdir()
+        done = subprocess.run(["mount", *options, source, folder], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"nothing can be mounted here, which takes root: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield do
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], capture_output=True, check=False)

@@ -1,5 +1,7 @@
 """The artifacts: their columns, how they are written (whole or not at all), and their digests."""
 
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -194,17 +196,21 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and rename it when the block ends well; else remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
+    with space_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in _leftovers(path):
+            leftover.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes files private; results are as readable as other files of the user.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with space_for(path):
+            yield temporary
+            # mkstemp makes files private; results are as readable as other files of the user.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -212,16 +218,52 @@ def written(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``folder`` and rename it when the block ends well; else remove it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with space_for(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in _leftovers(folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        with space_for(folder):
+            yield temporary
+            temporary.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def space_for(path: Path) -> Iterator[None]:
+    """Say of what is written to ``path`` that the disk is full; other errors pass.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else:
+            # libsndfile does not tell what went wrong.
+            full = shutil.disk_usage(next(each for each in path.absolute().parents if each.exists())).free == 0
+        if not full:
+            raise
+        message = (
+            f"{path}: cannot be written, the disk is full (or your share of it): make room there and run again; "
+            "what was finished before is kept"
+        )
+        raise UserError(message) from error
+
+
+def _leftovers(path: Path) -> Iterator[Path]:
+    """Return what processes that were killed while they wrote ``path`` left beside it."""
+    # The eight characters are those of tempfile.
+    return path.parent.glob(f".{glob.escape(path.name)}.????????")
 
 
 def file_digest(path: Path) -> str:

@@ -31,6 +31,8 @@ def setup(log: Annotated[Path | None, typer.Option(help="Write what happens to t
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w"))
+    # A line that does not fit on the disk is no traceback more.
+    logging.raiseExceptions = False
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", handlers=handlers
     )

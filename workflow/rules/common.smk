@@ -1,8 +1,12 @@
 """The validated configuration, and the functions by which rules name their inputs and params."""
 
+import errno
 import json
+import logging
+import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 # The package is used from this checkout, also where only its dependencies are installed (conda).
@@ -18,6 +22,35 @@ from asdpipe.configfile import load_config
 from asdpipe.data import audioset, dcase, folder, labelled_folder
 from asdpipe.errors import UserError
 from asdpipe.steps import STEPS
+
+
+def refuse_full_disks():
+    """Stop here, where Snakemake would go on to a traceback: its locks and its scheduler write small files."""
+    for folder, remedy in (
+        (Path.cwd(), ""),
+        (Path(os.environ.get("TMPDIR", "/tmp")), ", or set TMPDIR to a folder elsewhere"),
+    ):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(65536))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                # Snakemake's own log does not fit, either.
+                logging.raiseExceptions = False
+                raise WorkflowError(
+                    f"{folder}: the disk is full (or your share of it): make room there{remedy}, and run again; "
+                    "what was finished before is kept"
+                )
+
+
+def refuse_read_only_results():
+    """Stop before the first job does, where results cannot be written; planning them is no problem."""
+    results = Path("results")
+    if results.exists() and not os.access(results, os.W_OK):
+        raise WorkflowError(
+            f"{results.absolute()}: cannot be written (a disk mounted read-only, or another user's folder): "
+            "run in a folder of your own (--directory), where results may be copied or linked to"
+        )
 
 
 def folders_of_dataset(dataset):
@@ -36,6 +69,7 @@ def folders_of_pool(pool):
     return audioset.clip_folders(Path(pool.root))
 
 
+refuse_full_disks()
 try:
     CONFIG = load_config(config, workflow.configfiles)
     # Missing folders are found now, not when the first job starts.

@@ -39,7 +39,8 @@ def save_autoencoders(trained: Mapping[str, Trained], weights: Path, description
         for name, value in {**each.model.state_dict(), INVERSE_COVARIANCES: each.inverse_covariances}.items()
     }
     with written(weights) as temporary:
-        safetensors.torch.save_file(tensors, temporary)
+        # Not save_file, whose errors do not tell that the disk is full.
+        temporary.write_bytes(safetensors.torch.save(tensors))
     content = {**FORMAT, "machines": sorted(trained), "weights_sha256": file_digest(weights), **facts}
     with written(description) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

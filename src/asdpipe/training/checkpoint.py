@@ -24,9 +24,9 @@ def save_model(
         facts: JSON-able facts about the training, stored in the description.
     """
     with written(weights) as temporary:
-        safetensors.torch.save_file(
-            {name: value.contiguous() for name, value in network.state_dict().items()}, temporary
-        )
+        # Not save_file, whose errors do not tell that the disk is full.
+        tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+        temporary.write_bytes(safetensors.torch.save(tensors))
     content = {
         "network": settings.model_dump(mode="json"),
         "num_samples": num_samples,
