@@ -1,10 +1,10 @@
-# make demo | make test | make bench | make lint | make format | make docs | make setup
+# make demo | make test | make bench | make soak | make lint | make format | make docs | make setup
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 
-.PHONY: setup demo test bench lint format docs
+.PHONY: setup demo test bench soak lint format docs
 
 setup: $(VENV)/.complete
 
@@ -24,6 +24,10 @@ demo: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
+
+# Kills and bad input at full length: up to half an hour.
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
 
 bench: setup
 	$(BIN)/python -m benchmarks.bench --threads $(CORES)
