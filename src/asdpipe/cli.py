@@ -10,9 +10,6 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from asdpipe.errors import UserError
 from asdpipe.provenance import recorded
@@ -41,6 +38,11 @@ def setup(log: Annotated[Path | None, typer.Option(help="Write what happens to t
 @app.command()
 def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="auc.csv files.")]) -> None:
     """Print AUC per machine type (rows) of several auc.csv (columns), in percent."""
+    # Only what prints needs rich.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     from asdpipe.steps.evaluate import comparison
 
     frame = comparison(files)

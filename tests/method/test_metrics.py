@@ -193,6 +193,24 @@ def test_metrics_do_not_change_when_scores_are_stretched_or_clips_reordered():
     assert after == pytest.approx(before)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_auc_and_pauc_are_those_of_scikit_learn(seed):
+    is_normal, _, score = table(seed, clips=30 + 10 * seed, levels=[3, 40, 4000][seed % 3])
+    # An infinite score is as anomalous as can be; scikit-learn wants a number.
+    score[:2], finite = np.inf, np.append([99, 99], score[2:])
+    values = evaluate(is_normal, [None] * len(score), score)
+    for name, max_fpr in (("auc", None), ("pauc", 0.1)):
+        assert values[name] == pytest.approx(roc_auc_score(~is_normal, finite, max_fpr=max_fpr), abs=1e-14)
+
+
+def test_a_score_that_is_not_a_number_leaves_no_metric():
+    is_normal, domain, score = table(0)
+    score[5] = math.nan
+    values = evaluate(is_normal, domain.tolist(), score)
+    assert math.isnan(values["auc"])
+    assert math.isnan(values["pauc"])
+
+
 def test_metrics_without_their_clips_are_nan_and_so_is_the_official_score():
     score = np.array([0.1, 0.4, 0.3, 0.9])
     values = evaluate(np.array([True, True, True, False]), ["source", "source", "source", "target"], score)

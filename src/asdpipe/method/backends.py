@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics.pairwise import euclidean_distances
 
 from asdpipe.method.inference import Floats, cosine, normalize
 
@@ -109,6 +108,8 @@ def local_density(reference: Floats, k: int) -> NDArray[np.float64]:
     Distances are Euclidean between unit vectors. A mean below 1e-4 (duplicates) counts as 1e-4, and a single reference
     has 1, so that dividing by it is always possible.
     """
+    from sklearn.metrics.pairwise import euclidean_distances
+
     unit = _unit(reference)
     distance = euclidean_distances(unit)
     np.fill_diagonal(distance, np.inf)
@@ -134,6 +135,8 @@ def rescaled_scores(
         k: at least 1; all references where there are fewer.
         is_self: as in ``knn_scores``.
     """
+    from sklearn.metrics.pairwise import euclidean_distances
+
     distance = euclidean_distances(_unit(embedding), _unit(reference)) / density
     if is_self is not None:
         distance[is_self] = np.inf

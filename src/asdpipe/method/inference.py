@@ -1,12 +1,12 @@
-"""Representatives, anomaly scores and thresholds (paper §3.3, eq. 2-6; §4.1.1)."""
+"""Representatives, anomaly scores and thresholds (paper §3.3, eq. 2-6; §4.1.1).
+
+scikit-learn and scipy are imported where they are used: their imports take longer than most steps that need neither.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans
 
 Floats = NDArray[np.floating]
 
@@ -33,6 +33,8 @@ def cluster(vectors: Floats, k: int, seed: int) -> tuple[NDArray[np.float32], ND
 
     k' is k, or the number of distinct vectors where there are fewer.
     """
+    from sklearn.cluster import KMeans
+
     k = min(k, len(np.unique(vectors, axis=0)))
     kmeans = KMeans(n_clusters=k, n_init=10, random_state=seed).fit(np.asarray(vectors, dtype=np.float32))
     return kmeans.cluster_centers_.astype(np.float32), kmeans.labels_.astype(np.int32)
@@ -91,6 +93,8 @@ def decision_threshold(training_scores: Floats, quantile: float) -> float:
     # Distances that differ by rounding only have no distribution.
     if len(positive) < 2 or np.ptp(positive) < 1e-6 * np.mean(positive):
         return float(np.max(distance) - 1)
+    from scipy import stats
+
     shape, _, scale = stats.gamma.fit(positive, floc=0)
     return float(stats.gamma.ppf(quantile, shape, scale=scale) - 1)
 
@@ -106,6 +110,8 @@ def nearest_neighbour(
         query: (queries, dim); train: (clips, dim).
         is_query: (queries, clips), True where the training clip is the query itself and does not count.
     """
+    from scipy.spatial.distance import cdist
+
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-9
     distance = cdist((query - mean) / deviation, (train - mean) / deviation, "cityblock")
     distance[is_query] = np.inf

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 METRICS = (
     "auc",
@@ -45,7 +44,8 @@ def evaluate(
     - ``pauc_source_within``, ``pauc_target_within``: the same, clips of one domain only (DCASE 2021).
     - ``official``: what this machine type and section contribute to the official score, see ``official_score``.
 
-    A metric without normal or without anomalous clips is NaN, and so is an official score that needs it.
+    A metric without normal or without anomalous clips, or of a score that is NaN, is NaN, and so is an official score
+    that needs it.
 
     Args:
         is_normal: (clips,); domain: "source", "target" or None when unknown; score: (clips,), larger = anomalous.
@@ -87,11 +87,26 @@ def _auc(
     where: NDArray[np.bool_] | None = None,
     max_fpr: float | None = None,
 ) -> float:
+    """Return the area under the ROC curve, or its part up to a false-positive rate, McClish-standardised.
+
+    The same as scikit-learn's ``roc_auc_score``, whose import takes longer than a whole evaluation.
+    """
     kept = slice(None) if where is None else where
-    anomalous = ~is_normal[kept]
-    if anomalous.all() or not anomalous.any():
+    anomalous, score = ~is_normal[kept], score[kept]
+    if anomalous.all() or not anomalous.any() or np.isnan(score).any():
         return math.nan
-    return float(roc_auc_score(anomalous, score[kept], max_fpr=max_fpr))
+    order = np.argsort(-score, kind="stable")
+    # Equal scores are one point of the curve.
+    last = np.flatnonzero(np.append(score[order][1:] != score[order][:-1], True))
+    hits, alarms = np.cumsum(anomalous[order])[last], np.cumsum(~anomalous[order])[last]
+    tpr, fpr = np.append(0, hits / hits[-1]), np.append(0, alarms / alarms[-1])
+    if max_fpr is None:
+        return float(np.trapezoid(tpr, fpr))
+    inside = np.searchsorted(fpr, max_fpr, "right")
+    end = np.interp(max_fpr, fpr[inside - 1 : inside + 1], tpr[inside - 1 : inside + 1])
+    area = np.trapezoid(np.append(tpr[:inside], end), np.append(fpr[:inside], max_fpr))
+    chance, perfect = max_fpr**2 / 2, max_fpr
+    return float(0.5 * (1 + (area - chance) / (perfect - chance)))
 
 
 def harmonic_mean(values: Iterable[float]) -> float:

@@ -8,7 +8,6 @@ from torch import nn
 
 from asdpipe.artifacts import file_digest, write_table
 from asdpipe.data.waveforms import Waveforms
-from asdpipe.method.logmel import LogMelStatistics
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile
 from asdpipe.training.checkpoint import load_model
 from asdpipe.training.device import pick_device
@@ -41,11 +40,15 @@ def embed(
             num_samples,
             waveforms.clip_ids[longer][0],
         )
-    facts = {"method": "raw_logmel"}
-    network: nn.Module = LogMelStatistics()
+    network: nn.Module
     if weights is not None and description is not None:
         network, num_samples = load_model(weights, description)
         facts = {"weights_sha256": file_digest(weights)}
+    else:
+        # Only the yardstick needs torchaudio.
+        from asdpipe.method.logmel import LogMelStatistics
+
+        network, facts = LogMelStatistics(), {"method": "raw_logmel"}
     batches = embed_clips(network, waveforms, len(waveforms), num_samples, pick_device(device))
     vectors = np.concatenate(list(batches))
     frame = pd.DataFrame({"clip_id": waveforms.clip_ids, "embedding": list(vectors)})
