@@ -145,6 +145,15 @@ def test_packs_are_read_at_random(tmp_path):
     assert [samples.tolist() for samples in waveforms] == [waveforms[row].tolist() for row in range(6)]
     # Equal names in the data set and in the pool are different clips.
     assert waveforms.rows(["b", "b"], [True, False]).tolist() == [1, 4]
+    assert waveforms.in_pool.tolist() == [False] * 3 + [True] * 3
+    # A stage takes few clips of a pool of millions: it knows of these only, and of the whole data set.
+    few = Waveforms([*both, both[0]], ["c", "not packed"])
+    assert few.clip_ids.tolist() == ["a", "b", "c", "c", "c"]
+    assert few.rows(["b", "c"], [True, False]).tolist() == [1, 4]
+    assert np.array_equal(few[4], clips["c"])
+    with pytest.raises(KeyError):
+        few.rows(["b"], [False])
+    assert len(Waveforms(both, [])) == 3
 
 
 def test_an_index_that_does_not_fit_its_samples_is_refused(tmp_path):

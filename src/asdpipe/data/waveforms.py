@@ -8,11 +8,13 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from asdpipe.artifacts import read_table
+from asdpipe.artifacts import read_arrow
 from asdpipe.config_data import SAMPLE_RATE
 from asdpipe.errors import UserError
 
@@ -165,26 +167,31 @@ class Waveforms:
 
     Args:
         packs: (waveforms.parquet, waveforms.int16) pairs; several are read as one.
+        of_pool: the clips of the second pack (the pool's first) on that are wanted; none: all.
 
     Raises:
         UserError: an index does not fit its samples.
     """
 
-    def __init__(self, packs: Sequence[tuple[Path, Path]]) -> None:
+    def __init__(self, packs: Sequence[tuple[Path, Path]], of_pool: Sequence[str] | None = None) -> None:
         self._samples: list[NDArray[np.int16]] = []
+        wanted = None if of_pool is None else pa.array(of_pool, pa.string())
         tables = []
         for number, (index, samples) in enumerate(packs):
-            table = read_table("waveforms", index)
-            expected = int(table.num_samples.sum()) * 2
+            table = read_arrow("waveforms", index)
+            expected = (pc.sum(table["num_samples"]).as_py() or 0) * 2
             if samples.stat().st_size != expected:
                 message = f"{samples}: has {samples.stat().st_size} bytes, {index} says {expected}; delete both"
                 raise UserError(message)
             self._samples.append(np.memmap(samples, dtype="<i2", mode="r") if expected else np.zeros(0, dtype=np.int16))
-            tables.append(table.assign(pack=number))
-        merged = pd.concat(tables, ignore_index=True)
-        self.clip_ids: NDArray[np.object_] = merged.clip_id.to_numpy(dtype=object)
-        self.lengths = merged.num_samples.to_numpy()
-        self._pack, self._offset = merged.pack.to_numpy(), merged.offset.to_numpy()
+            if number and wanted is not None:
+                # A pool has millions of clips, of which a stage takes some thousands.
+                table = table.filter(pc.is_in(table["clip_id"], wanted))
+            tables.append(table.append_column("pack", pa.repeat(number, len(table))))
+        merged = pa.concat_tables(tables)
+        self.clip_ids: NDArray[np.object_] = merged["clip_id"].to_numpy()
+        self.lengths = merged["num_samples"].to_numpy()
+        self._pack, self._offset = merged["pack"].to_numpy(), merged["offset"].to_numpy()
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -195,6 +202,11 @@ class Waveforms:
     def __getitem__(self, clip: int) -> NDArray[np.int16]:
         start = self._offset[clip]
         return self._samples[self._pack[clip]][start : start + self.lengths[clip]]
+
+    @property
+    def in_pool(self) -> NDArray[np.bool_]:
+        """Whether each clip (clips,) belongs to the second pack or a later one."""
+        return self._pack > 0
 
     def rows(self, clip_ids: Sequence[str], in_first_pack: Sequence[bool]) -> NDArray[np.int64]:
         """Return the position of each clip.
@@ -207,7 +219,7 @@ class Waveforms:
         Raises:
             KeyError: a clip was not packed.
         """
-        keys = zip(self._pack == 0, self.clip_ids, strict=True)
+        keys = zip(~self.in_pool, self.clip_ids, strict=True)
         position = {(bool(first), clip_id): row for row, (first, clip_id) in enumerate(keys)}
         return np.array(
             [position[bool(key[0]), key[1]] for key in zip(in_first_pack, clip_ids, strict=True)], dtype=int

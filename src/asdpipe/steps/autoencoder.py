@@ -101,7 +101,7 @@ def embed_autoencoder(
     """
     waveforms = long_enough(Waveforms([(index, samples)]))
     place, trained = pick_device(device), load_autoencoders(weights, description)
-    table = packed_clips(read_table("clips", clips, ["clip_id", "machine"]), [index])
+    table = packed_clips(read_table("clips", clips, ["clip_id", "machine"]), index)
     unknown = table[~table.machine.isin(trained)]
     if len(unknown):
         message = (

@@ -59,12 +59,13 @@ def train(
         pool_index, pool_samples: all shards of the pool, needed with ``selected``.
     """
     method = Method.model_validate_json(settings)
+    external = None if selected is None else read_table("selected", selected)
     packs = [(index, samples), *zip(pool_index, pool_samples, strict=True)]
-    waveforms = Waveforms(packs)
+    waveforms = Waveforms(packs, [] if external is None else external.clip_id.tolist())
     table = assemble_labels(
         training_clips(clips, index),
         None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
-        None if selected is None else packed_clips(read_table("selected", selected), pool_index),
+        None if external is None else external[external.clip_id.isin(waveforms.clip_ids[waveforms.in_pool])],
         method,
     )
     classes = class_indices(table.origin, table.class_name)[1]
@@ -126,13 +127,13 @@ def made_from(table: pd.DataFrame, packs: Sequence[tuple[Path, Path]], code: str
 def training_clips(clips: Path, index: Path) -> pd.DataFrame:
     """Return the manifest's training clips that were packed; those of unknown domain count as source."""
     table = read_table("clips", clips)
-    table = packed_clips(table[table.split == "train"], [index])
+    table = packed_clips(table[table.split == "train"], index)
     return table.assign(domain=table.domain.fillna("source"))
 
 
-def packed_clips(table: pd.DataFrame, indices: list[Path]) -> pd.DataFrame:
+def packed_clips(table: pd.DataFrame, index: Path) -> pd.DataFrame:
     """Return the rows whose clips were packed; bad ones may have been left out."""
-    packed = pd.concat([read_table("waveforms", index).clip_id for index in indices])
+    packed = read_table("waveforms", index, ["clip_id"]).clip_id
     return table[table.clip_id.isin(packed)].reset_index(drop=True)
 
 
