@@ -1,5 +1,6 @@
 """The command line: ``asdpipe STEP`` runs one step of the workflow; ``table`` prints results."""
 
+import ast
 import importlib
 import logging
 import math
@@ -65,6 +66,8 @@ def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=Fals
 @app.command()
 def explain(file: Annotated[Path, typer.Argument(exists=True, help="A result, e.g. results/stage5/auc.csv.")]) -> None:
     """Print where a result came from: steps, settings, seeds and digests, back to the recordings."""
+    from rich.console import Console
+
     from asdpipe.explain import explain as tree_of
 
     console = Console()
@@ -74,18 +77,29 @@ def explain(file: Annotated[Path, typer.Argument(exists=True, help="A result, e.
 
 
 def register_steps(arguments: Sequence[str]) -> None:
-    """Add the step that is asked for, or all of them for the help: imports of the others would only cost time."""
-    asked = [each for each in arguments if not each.startswith("-")]
-    for module, commands in STEPS.items():
-        names = [name for name in commands if name.replace("_", "-") in asked]
-        if names or not any(each in asked for each in ("table", "explain", *_all_names())):
-            steps = importlib.import_module(f"asdpipe.steps.{module}")
-            for name in commands:
-                app.command(name.replace("_", "-"))(recorded(getattr(steps, name)))
+    """Add the step that is asked for; if none is, all of them, as the help lists them.
+
+    Importing the steps that do not run would take longer than many a step.
+    """
+    steps = [(module, name) for module, commands in STEPS.items() for name in commands]
+    asked = [(module, name) for module, name in steps if name.replace("_", "-") in arguments]
+    for module, name in asked:
+        step = getattr(importlib.import_module(f"asdpipe.steps.{module}"), name)
+        app.command(name.replace("_", "-"))(recorded(step))
+    if not asked:
+        for module, name in steps:
+            app.command(name.replace("_", "-"), help=_summary(module, name))(_not_asked_for)
 
 
-def _all_names() -> list[str]:
-    return [name.replace("_", "-") for commands in STEPS.values() for name in commands]
+def _summary(module: str, name: str) -> str:
+    """Return the first line of a step's docstring, without importing the step."""
+    tree = ast.parse(Path(__file__).with_name("steps").joinpath(f"{module}.py").read_text())
+    step = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return (ast.get_docstring(step) or "").partition("\n")[0]
+
+
+def _not_asked_for() -> None:
+    """Stand for a step that is only listed."""
 
 
 def main() -> None:
