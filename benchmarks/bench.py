@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="training steps that are timed")
     parser.add_argument("--pitch-clips", type=int, default=8)
     parser.add_argument("--semitones", type=int, nargs=2, default=(6, 12), help="range of the shifts, both signs")
-    parser.add_argument("--embed-clips", type=int, default=96, help="also the number of clips that are made")
+    parser.add_argument("--embed-clips", type=int, default=256, help="also the number of clips that are made")
     parser.add_argument("--rounds", type=int, default=3, help="times that every embedding is measured")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=float, default=120, help="seconds that one measurement may take")

@@ -1,6 +1,7 @@
 """What ``make bench`` makes of its measurements."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import bench, probes
+from benchmarks import bench, gpu, probes
 from benchmarks.probes import Size
 
 SIZE = Size(5, 16, 4, 2, 2, 2, (12, 12), 7, 1, 1, 8.0)
@@ -142,3 +143,22 @@ def test_the_profile_lists_what_is_no_matrix_work(tmp_path):
     rows, rest = bench.profile_rows(Canned(tmp_path, {("profile_step", 2): bench.Run([line], None, 0)}))
     assert rows[0].ours == pytest.approx(70)
     assert rest.operator.tolist() == ["b", "a"]
+
+
+def test_the_benchmark_for_a_gpu_runs_on_a_cpu(monkeypatch, capsys):
+    sizes = {"seconds": 5, "width": 16, "source-per-batch": 3, "target-per-batch": 2, "steps": 2, "embed-clips": 4}
+    options = [each for name, value in sizes.items() for each in (f"--{name}", str(value))]
+    monkeypatch.setattr("sys.argv", ["gpu", "--device", "cpu", *options])
+    gpu.main()
+    out = capsys.readouterr().out
+    training, ratio = (float(re.findall(f"{name}: ([0-9.]+)", out)[0]) for name in ("training", "ratio"))
+    assert training > 0
+    assert ratio > 0
+
+
+def test_the_work_of_a_forward_pass_is_that_of_the_paper():
+    assert gpu.gflop(18 * 16_000, 128) == pytest.approx(2.853, abs=0.01)
+
+
+def test_a_stage_of_dcase_2023_has_8662_steps():
+    assert pytest.approx(8662.5) == gpu.STAGE_STEPS

@@ -50,7 +50,7 @@ def mixup(
     weight = torch.rand(size, generator=generator)
     weight[torch.rand(size, generator=generator) >= probability] = 1.0
     order = torch.arange(size - 1, -1, -1) if partner == "reversed" else torch.randperm(size, generator=generator)
-    weight, order = weight.to(x.device)[:, None], order.to(x.device)
+    weight, order = weight.to(x.device, non_blocking=True)[:, None], order.to(x.device, non_blocking=True)
     return weight * x + (1 - weight) * x[order], weight * label + (1 - weight) * label[order]
 
 
@@ -73,10 +73,11 @@ def exchange_branches(
         Embeddings (batch, K, width) and labels (batch, (K + 1) * classes).
     """
     size, branches = embedding.shape[:2]
-    exchanged = (torch.rand(size, generator=generator) < probability).to(embedding.device)[:, None]
+    chosen = torch.rand(size, generator=generator) < probability
+    exchanged = chosen.to(embedding.device, non_blocking=True)[:, None]
     own = torch.arange(size)
     others = [torch.randperm(size, generator=generator) for _ in range(branches - 2)]
-    givers = torch.stack([own, own.flip(0), *others]).to(embedding.device)
+    givers = torch.stack([own, own.flip(0), *others]).to(embedding.device, non_blocking=True)
     given = torch.stack([embedding[giver, branch] for branch, giver in enumerate(givers)], dim=1)
     none = torch.zeros_like(label)
     kept_label = torch.cat([label, *[none] * branches], dim=1)

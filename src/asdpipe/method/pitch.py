@@ -59,7 +59,7 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
     polar = analyse(x, window)
     shifted = torch.empty_like(x)
     for value in semitones.unique().tolist():
-        rows = (semitones == value).nonzero().squeeze(1).to(x.device)
+        rows = (semitones == value).nonzero().squeeze(1).to(x.device, non_blocking=True)
         rate = stretch_rate(value)
         stretched = stretch(polar.rows(rows), rate)
         slow = synthesise(stretched, window, round(x.shape[1] / rate))
@@ -120,25 +120,38 @@ def fit(x: Tensor, num_samples: int) -> Tensor:
 def resample(x: Tensor, ratio: Fraction, num_samples: int) -> Tensor:
     """Resample waveforms (batch, samples) by ``ratio`` with a windowed sinc; return the first ``num_samples``."""
     new, old = ratio.numerator, ratio.denominator
-    first, taps = _taps(new, old, min(new, num_samples), x.device, x.dtype)
-    blocks = -(-num_samples // len(first))
-    reach = int(-first[0])
-    start = (torch.arange(blocks, device=x.device)[:, None] * old + first + reach).flatten()
-    x = fit(F.pad(x, (reach, 0)), int(start[-1]) + len(taps))
-    resampled = x.new_zeros(len(x), blocks, len(first))
-    for number, tap in enumerate(taps):
-        resampled.addcmul_(x.index_select(1, start + number).unflatten(1, (blocks, -1)), tap)
+    filters = _filters(new, old, min(new, num_samples), x.device, x.dtype)
+    phases = len(filters.first)
+    blocks = -(-num_samples // phases)
+    start = (torch.arange(blocks, device=x.device)[:, None] * old + filters.first).flatten()
+    x = fit(F.pad(x, (filters.reach, 0)), (blocks - 1) * old + filters.end)
+    resampled = x.new_zeros(len(x), blocks, phases)
+    for number, tap in enumerate(filters.taps):
+        resampled.addcmul_(x.index_select(1, start + number).unflatten(1, (blocks, phases)), tap)
     return resampled.flatten(1)[:, :num_samples]
 
 
+class Filters(NamedTuple):
+    """Windowed sincs for the phases of the output samples; the input starts ``reach`` samples before its first."""
+
+    first: Tensor
+    """Input sample that each filter starts at, int64 (phases,)."""
+    taps: Tensor
+    """(taps, phases)."""
+    reach: int
+    end: int
+    """Number of input samples that the filters need."""
+
+
 @functools.lru_cache(maxsize=64)
-def _taps(new: int, old: int, phases: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return for each output phase the input sample its filter starts at, (phases,), and the filter, (taps, phases)."""
+def _filters(new: int, old: int, phases: int, device: torch.device, dtype: torch.dtype) -> Filters:
     cutoff = min(new, old) * ROLLOFF / old
     width = LOWPASS_WIDTH / cutoff
     position = torch.arange(phases, dtype=torch.float64) * old / new
     first = (position - width).ceil().long()
     t = (first + torch.arange(int(2 * width) + 1)[:, None] - position) * cutoff
     t = t.clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
-    window = torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2
-    return first.to(device), (torch.sinc(t) * window * cutoff).to(device, dtype)
+    taps = torch.sinc(t) * torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2 * cutoff
+    reach = -int(first[0])
+    # Plain numbers, taken here once: on a GPU reading one of a tensor waits for all work before it.
+    return Filters((first + reach).to(device), taps.to(device, dtype), reach, int(first[-1]) + reach + len(taps))

@@ -35,7 +35,7 @@ def embed(
     on_gpu = device.type == "cuda"
     for samples in ahead(_batches(waveforms, num_samples, GPU_BATCH if on_gpu else BATCH)):
         packed = torch.from_numpy(samples)
-        x = (packed.pin_memory() if on_gpu else packed).to(device, non_blocking=True).float() / FULL_SCALE
+        x = (packed.pin_memory() if on_gpu else packed).to(device, non_blocking=True).float().div_(FULL_SCALE)
         yield network(x).flatten(1).float().cpu().numpy()
         progress.advance(len(samples))
     progress.close()

@@ -188,9 +188,9 @@ def triplet_step(
     low, high = settings.snr_db
     snr_db = low + (high - low) * torch.rand(len(kept), generator=draws)
     shifts = draw_semitones(len(kept), settings, draws)
-    kept_rows, noise_rows = kept.to(x.device), partner[kept].to(x.device)
+    kept_rows, noise_rows, snr_db = (each.to(x.device, non_blocking=True) for each in (kept, partner[kept], snr_db))
     anchor = x[kept_rows]
-    positive = add_noise(anchor, x[noise_rows], snr_db.to(x.device))
+    positive = add_noise(anchor, x[noise_rows], snr_db)
     negative = pitch_shift(anchor, shifts)
     embedded = [embed(view).flatten(1) for view in (anchor, positive, negative)]
     return triplet_loss(
