@@ -64,7 +64,7 @@ def test_the_external_pool_is_read():
 
 def test_the_yardstick_on_real_mini(tmp_path):
     files = {name: tmp_path / name for name in ("clips", "samples", "index", "skipped", "embeddings", "scores", "auc")}
-    manifest.manifest("real-mini", str(SHARED / "real-mini"), '{"format": "dcase"}', files["clips"])
+    manifest.manifest("real-mini", SHARED / "real-mini", '{"format": "dcase"}', files["clips"])
     features.features("{}", files["clips"], files["samples"], files["index"], files["skipped"])
     assert pd.read_csv(files["skipped"]).empty
     embed.embed(5 * 16_000, files["index"], files["samples"], files["embeddings"], device="cpu")

@@ -161,20 +161,20 @@ def test_the_step_uses_the_settings_and_writes_the_same_bytes_each_time(tmp_path
     write_truth(tmp_path / "labels of 2024", 2024, root)
     settings = '{"format": "dcase", "year": 2024, "machines": ["gearbox", "Scanner"], "check_counts": false'
     for name, more, column in (("a", "}", "revealed"), ("b", ', "revealed_attributes": false}', "attributes")):
-        manifest("set", str(root), settings + more, tmp_path / name, truth=str(tmp_path / "labels of 2024"))
+        manifest("set", root, settings + more, tmp_path / name, truth=str(tmp_path / "labels of 2024"))
         same_manifest(read_table("clips", tmp_path / name), expected, column)
-    manifest("set", str(root), settings + "}", tmp_path / "again", truth=str(tmp_path / "labels of 2024"))
+    manifest("set", root, settings + "}", tmp_path / "again", truth=str(tmp_path / "labels of 2024"))
     assert (tmp_path / "again").read_bytes() == (tmp_path / "a").read_bytes()
     # Without a truth it is looked for below the root; here it is not there.
-    manifest("set", str(root), settings + "}", tmp_path / "c")
+    manifest("set", root, settings + "}", tmp_path / "c")
     assert read_table("clips", tmp_path / "c").is_normal.isna().sum() == 8
     only_dev = '{"format": "dcase", "year": 2024, "machines": ["gearbox"], "check_counts": false, "parts": ["dev"]}'
-    manifest("set", str(root), only_dev, tmp_path / "d")
+    manifest("set", root, only_dev, tmp_path / "d")
     assert set(read_table("clips", tmp_path / "d").part) == {"dev"}
     with pytest.raises(UserError, match="DCASE 2024 published"):
         manifest(
             "set",
-            str(root),
+            root,
             '{"format": "dcase", "year": 2024}',
             tmp_path / "e",
             truth=str(tmp_path / "labels of 2024"),

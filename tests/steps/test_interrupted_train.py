@@ -76,7 +76,7 @@ def undisturbed(inputs, tmp_path_factory) -> dict[str, bytes]:
     stage = tmp_path_factory.mktemp("undisturbed") / "stage1"
     run(inputs, stage)
     # Nothing else is left, the state of the training neither.
-    assert sorted(each.name for each in stage.iterdir()) == sorted(OUTPUTS)
+    assert sorted(each.name for each in stage.iterdir()) == sorted([*OUTPUTS, "provenance"])
     return digests(stage)
 
 
@@ -101,7 +101,7 @@ def test_a_killed_and_then_stopped_training_ends_with_the_same_bytes(inputs, und
     run(inputs, stage)
     assert digests(stage) == undisturbed
     assert "going on after epoch" in (tmp_path / "stage1.log").read_text()
-    assert sorted(each.name for each in stage.iterdir()) == sorted(OUTPUTS)
+    assert sorted(each.name for each in stage.iterdir()) == sorted([*OUTPUTS, "provenance"])
 
 
 @pytest.mark.parametrize("change", ["seed", "samples", "labels"])
