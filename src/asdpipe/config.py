@@ -39,6 +39,10 @@ class Config(Sections):
         (0, 1, 2, 3, 4), min_length=1, description="One training per seed; results are means over them."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if there is.")
+    torch_compile: bool = Field(
+        False,
+        description="Compile networks for training: costs minutes at the start of each, and a C++ compiler.",
+    )
     track_code: bool = Field(
         True, description="Run a step again when code that it uses has changed; false: only settings and inputs count."
     )

@@ -18,7 +18,7 @@ from asdpipe.errors import UserError
 # Larger files are not read again for their digest where a record of them has it.
 LARGE = 64_000_000
 # Where a step runs or fetches from is no setting of its result.
-NOT_RECORDED = {"device", "mirrors"}
+NOT_RECORDED = {"device", "mirrors", "torch_compile"}
 # What tells apart the runs of a step that have the same configuration.
 RUN = {"seed", "stage", "shard"}
 

@@ -1,5 +1,6 @@
 """The steps of the training loop, and a small training."""
 
+import functools
 import math
 
 import numpy as np
@@ -212,6 +213,23 @@ def test_training_learns_to_tell_three_tones_apart():
     cosine = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=2).numpy()
     same = clips.machine_index[:, None] == clips.machine_index[None]
     assert cosine[same].min() > cosine[~same].max()
+
+
+def test_a_compiled_network_is_trained_as_the_network_is(monkeypatch):
+    compiled = []
+    # TorchDynamo without code generation: no C++ compiler, and the same kernels.
+    compile_it = functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or compile_it(network))
+    method = Method(network=SMALL, training=Training(epochs=1, source_per_batch=4, target_per_batch=2))
+    cpu = torch.device("cpu")
+    (plain, log), (network, same) = (
+        train(tones(), 3, method, SAMPLES, (0, 1), torch.device("cpu"), torch_compile=switch)
+        for switch in (False, True)
+    )
+    assert compiled == [network]
+    assert log.equals(same)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, plain.state_dict()[name]), name
 
 
 def test_without_the_triplet_its_loss_is_zero():

@@ -83,6 +83,8 @@ except UserError as error:
 
 # What must not run anything again when it changes goes to the steps by their environment.
 ENVIRONMENT = {"PYTHONPATH": str(Path(workflow.basedir) / "src"), "ASDPIPE_DEVICE": CONFIG.device}
+if CONFIG.torch_compile:
+    ENVIRONMENT["ASDPIPE_TORCH_COMPILE"] = "1"
 if CONFIG.download != Download():
     ENVIRONMENT["ASDPIPE_DOWNLOAD"] = CONFIG.download.model_dump_json()
 exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in ENVIRONMENT.items())

@@ -18,3 +18,4 @@ Settings = Annotated[str, Option(help="The config values that the step uses, as 
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one.")
 ]
+TorchCompile = Annotated[bool, Option(envvar="ASDPIPE_TORCH_COMPILE", help="Compile networks before training.")]

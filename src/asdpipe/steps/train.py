@@ -17,7 +17,7 @@ from asdpipe.config_method import Method
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
 from asdpipe.method.classes import class_indices, external_class, original_class
-from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings
+from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, TorchCompile
 from asdpipe.training import loop
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.checkpoint import save_model
@@ -49,6 +49,7 @@ def train(
     pool_index: PoolFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
     pool_samples: PoolFiles = [],  # noqa: B006
     device: Device = "auto",
+    torch_compile: TorchCompile = False,
 ) -> None:
     """Train one stage.
 
@@ -96,7 +97,14 @@ def train(
     )
     with checkpoint.stoppable():
         network, losses = loop.train(
-            data, len(classes), method, num_samples, (seed, stage), pick_device(device), checkpoint
+            data,
+            len(classes),
+            method,
+            num_samples,
+            (seed, stage),
+            pick_device(device),
+            checkpoint,
+            torch_compile=torch_compile,
         )
     write_table("labels", table, labels)
     write_csv(losses, history)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asdpipe.config_method import Method, Network, Triplet
+from asdpipe.config_method import Method, Network, Training, Triplet
 from asdpipe.errors import UserError
 from asdpipe.method.augment import add_noise, mixup, noise_partners
 from asdpipe.method.losses import SubspaceLoss, triplet_loss
@@ -48,6 +48,8 @@ def train(
     seed: Sequence[int],
     device: torch.device,
     checkpoint: Checkpoint | None = None,
+    *,
+    torch_compile: bool = False,
 ) -> tuple[MultiResolutionNetwork, pd.DataFrame]:
     """Train a network from scratch, or go on with a training that was interrupted.
 
@@ -56,6 +58,7 @@ def train(
         method: uses its sections network, loss, triplet and training.
         seed: entropy of every random draw, e.g. (seed, stage).
         checkpoint: where the state is kept, after every epoch and when the process is asked to end.
+        torch_compile: run a compiled network; it shares its weights with the one returned.
 
     Returns:
         The network on the CPU, and per epoch: epoch, loss, subspace_loss, triplet_loss, learning_rate.
@@ -80,14 +83,7 @@ def train(
     settings = method.training
     parameters = [each for each in (*network.parameters(), *subspace.parameters()) if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    num_source = int((~clips.is_target).sum())
-    num_steps = num_batches(num_source, settings.source_per_batch)
-    if num_source // num_steps + (settings.target_per_batch if clips.is_target.any() else 0) < 2:
-        message = (
-            f"{len(clips.row)} training clips make batches of a single clip, which batch normalisation cannot use: "
-            "add clips or raise training.source_per_batch"
-        )
-        raise UserError(message)
+    num_steps = steps_of_epoch(clips, settings)
     running = Running({"network": network, "loss": subspace}, optimizer, draws, generator)
     if checkpoint:
         checkpoint.restore(running)
@@ -95,10 +91,11 @@ def train(
     dtype = training_dtype(settings.precision, device, method.network.width)
     cut = cutter(clips, num_samples, device)
     network.train()
+    forward = torch.compile(network) if torch_compile else network
 
     def embed(x: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            embedding: Tensor = network(x)
+            embedding: Tensor = forward(x)
         # The losses and their gradients are float32.
         return embedding.float()
 
@@ -118,10 +115,13 @@ def train(
                 partner=method.loss.mixup_partner,
                 generator=draws,
             )
-            subspace_term = subspace(embed(mixed[0]), mixed[1], draws)
-            triplet_term = triplet_step(embed, x, batch.machine_index, method.triplet, draws)
             optimizer.zero_grad(set_to_none=True)
-            (subspace_term + triplet_term).backward()
+            # L_mlt = L_trp + L_ss (eq. 12): gradients add up, and one loss at a time needs less memory.
+            subspace_term = subspace(embed(mixed[0]), mixed[1], draws)
+            subspace_term.backward()
+            triplet_term = triplet_step(embed, x, batch.machine_index, method.triplet, draws)
+            if triplet_term.requires_grad:
+                triplet_term.backward()
             optimizer.step()
             losses[step] = torch.stack([subspace_term.detach(), triplet_term.detach()])
             progress.advance(1)
@@ -144,6 +144,23 @@ def train(
             checkpoint.save(running)
     progress.close()
     return network.cpu().eval(), pd.DataFrame(running.history)
+
+
+def steps_of_epoch(clips: TrainingSet, settings: Training) -> int:
+    """Return the number of optimiser steps of an epoch.
+
+    Raises:
+        UserError: a batch would hold a single clip.
+    """
+    num_source = int((~clips.is_target).sum())
+    num_steps = num_batches(num_source, settings.source_per_batch)
+    if num_source // num_steps + (settings.target_per_batch if clips.is_target.any() else 0) < 2:
+        message = (
+            f"{len(clips.row)} training clips make batches of a single clip, which batch normalisation cannot use: "
+            "add clips or raise training.source_per_batch"
+        )
+        raise UserError(message)
+    return num_steps
 
 
 def refuse_divergence(running: Running, clips: TrainingSet, batches: Sequence[Batch], learning_rate: float) -> None:
