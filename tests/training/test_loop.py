@@ -221,7 +221,6 @@ def test_a_compiled_network_is_trained_as_the_network_is(monkeypatch):
     compile_it = functools.partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or compile_it(network))
     method = Method(network=SMALL, training=Training(epochs=1, source_per_batch=4, target_per_batch=2))
-    cpu = torch.device("cpu")
     (plain, log), (network, same) = (
         train(tones(), 3, method, SAMPLES, (0, 1), torch.device("cpu"), torch_compile=switch)
         for switch in (False, True)
