@@ -22,9 +22,9 @@ rule train_autoencoder:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, input, attempt: attempt * (2500 + int(input.size_mb)),
+        mem_mb=growing(2500, per_mb=1),
         # A thousand clips of 10 s take a core some 20 minutes.
-        runtime=lambda w, attempt: attempt * 960,
+        runtime=growing(960),
         gpu=gpus,
     params:
         code=code("train_autoencoder"),
@@ -59,8 +59,8 @@ rule embed_autoencoder:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, input, attempt: attempt * (2500 + int(input.size_mb)),
-        runtime=lambda w, attempt: attempt * 60,
+        mem_mb=growing(2500, per_mb=1),
+        runtime=growing(60),
         gpu=gpus,
     params:
         code=code("embed_autoencoder"),

@@ -216,6 +216,14 @@ def packed_shards(wildcards, file):
     return [f"results/external/{pool}/{shard}/{file}" for shard in shards]
 
 
+def growing(base, per_mb=0):
+    """Return a resource function: ``base`` and so much for each MB of packed samples, times the attempt."""
+    if not per_mb:
+        # Later steps of a group are asked before their input is there.
+        return lambda wildcards, attempt: attempt * base
+    return lambda wildcards, input, attempt: attempt * (base + int(per_mb * Path(input.samples).stat().st_size / 1e6))
+
+
 def gpus(wildcards):
     """Return how many GPUs a job that runs a network asks for."""
     return 0 if CONFIG.device == "cpu" else 1

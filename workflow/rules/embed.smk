@@ -16,8 +16,8 @@ rule embed:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=lambda w, input, attempt: attempt * (2500 + int(input.size_mb)),
-        runtime=lambda w, attempt: attempt * 60,
+        mem_mb=growing(2500, per_mb=1),
+        runtime=growing(30, per_mb=0.01),
         gpu=gpus,
     params:
         code=code("embed"),

@@ -17,8 +17,8 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         code=code("evaluate"),
         names=lambda w: f"--dataset {w.dataset} --method {w.method} --stage {w.stage} --seed {w.seed}",
@@ -47,8 +47,8 @@ rule summarize:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         code=code("summarize"),
         files=lambda w, input: options(aucs=input.aucs, others=[*input.yardstick, *input.earlier]),
@@ -73,8 +73,8 @@ rule scores_table:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code("scores_table"),
         files=lambda w, input: options(scores=input.scores, thresholds=input.thresholds),

@@ -16,8 +16,8 @@ rule features:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=growing(1000),
+        runtime=growing(120),
     params:
         code=code("features"),
         settings=dataset_settings("channel", "min_seconds", "on_bad_clip"),
@@ -43,8 +43,8 @@ rule features_pool:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=growing(2000),
+        runtime=growing(240),
     params:
         code=code("features_pool"),
         settings=pool_settings("channel", "min_seconds", "on_bad_clip"),
@@ -74,8 +74,8 @@ rule features_selected:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(120),
     params:
         code=code("features_selected"),
         settings=selected_settings,

@@ -14,8 +14,8 @@ rule demo_dataset:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         code=code("demo_dataset"),
         settings=dataset_settings("format", "clip_seconds", "demo"),
@@ -38,8 +38,8 @@ rule demo_pool:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         code=code("demo_pool"),
         settings=pool_settings("format", "clip_seconds", "demo"),
@@ -62,8 +62,8 @@ rule manifest:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         code=code("manifest"),
         root=dataset_root,
@@ -90,8 +90,8 @@ rule manifest_pool:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         code=code("manifest_pool"),
         root=pool_root,

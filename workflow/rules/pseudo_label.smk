@@ -15,8 +15,8 @@ rule pseudo_label:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 2000,
-        runtime=lambda w, attempt: attempt * 30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("pseudo_label"),
         settings=method_settings("pseudo_labels"),

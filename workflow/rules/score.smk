@@ -15,8 +15,8 @@ rule represent:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 2000,
-        runtime=lambda w, attempt: attempt * 30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("represent"),
         k_source=lambda w: METHODS[w.method].inference.k_source,
@@ -44,8 +44,8 @@ rule score:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 2000,
-        runtime=lambda w, attempt: attempt * 30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("score"),
         settings=lambda w: METHODS[w.method].scoring,
@@ -129,8 +129,8 @@ rule score_external:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=lambda w, attempt: attempt * 3000,
-        runtime=lambda w, attempt: attempt * 240,
+        mem_mb=growing(3000),
+        runtime=growing(240),
         gpu=gpus,
     params:
         code=code("score_external"),

@@ -17,8 +17,8 @@ rule select:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 2000,
-        runtime=lambda w, attempt: attempt * 30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("select"),
         settings=method_settings("external"),

@@ -16,8 +16,8 @@ rule submission:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         code=code("submission"),
         scoring=asked(lambda w: CONFIG.resolve_dataset(w.dataset).official),

@@ -18,8 +18,8 @@ rule paper_table:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: attempt * 1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         code=code("paper_table"),
         datasets=table_years,

@@ -60,8 +60,9 @@ rule train:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=lambda w, input, attempt: attempt * (2500 + int(input.size_mb)),
-        runtime=lambda w, attempt: attempt * 480,
+        mem_mb=growing(2500, per_mb=1),
+        # DCASE 2023 (5 GB) gets seven hours, its third attempt less than the day that many partitions allow.
+        runtime=growing(60, per_mb=0.07),
         gpu=gpus,
     params:
         code=code("train"),
