@@ -1,10 +1,10 @@
-# make demo | make test | make bench | make soak | make lint | make format | make docs | make setup
+# make demo | make test | make slurm-test | make bench | make soak | make lint | make format | make docs | make setup
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 
-.PHONY: setup demo test bench soak lint format docs
+.PHONY: setup demo test slurm-test bench soak lint format docs
 
 setup: $(VENV)/.complete
 
@@ -24,6 +24,10 @@ demo: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
+
+# Starts a SLURM of one node (Debian's packages; root); skipped with the reason where that is not possible.
+slurm-test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
 
 # Kills and bad input at full length: up to half an hour.
 soak: setup
