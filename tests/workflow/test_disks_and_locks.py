@@ -32,7 +32,7 @@ def test_a_disk_that_gets_full_stops_with_the_file_and_the_next_run_goes_on(moun
     work = tmp_path / "work"
     work.mkdir()
     (work / "results").symlink_to(disk)
-    # The recordings take 3.9 MB; what is packed from them takes as much again.
+    # The recordings take 3 MB; what is packed from them takes as much again.
     done = run_snakemake(work, PACKED, config=TINY)
     assert done.returncode != 0
     assert "results/data/tiny/waveforms.int16: cannot be written, the disk is full" in done.stdout
