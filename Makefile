@@ -25,9 +25,9 @@ demo: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
 
-# Starts a SLURM of one node (Debian's packages; root); skipped with the reason where that is not possible.
+# Starts a SLURM of one node (Debian's packages; root); skipped with the reason where that is not possible. Never waits for ever.
 slurm-test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
+	OMP_NUM_THREADS=1 timeout --signal=INT --kill-after=2m 45m $(BIN)/python -m pytest -m slurm tests/slurm
 
 # Kills and bad input at full length: up to half an hour.
 soak: setup
