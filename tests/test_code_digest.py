@@ -32,11 +32,18 @@ def before():
 
 
 @pytest.fixture
-def changed(tmp_path, monkeypatch, before):
-    """Return a function that edits files of a copy of the package and returns the steps whose digest differs."""
+def package(tmp_path, monkeypatch):
+    """A copy of the package, whose digests are asked for."""
     package = tmp_path / "asdpipe"
     shutil.copytree(ROOT / "src/asdpipe", package)
     monkeypatch.setattr(code_digest, "PACKAGE", package)
+    yield package
+    forget()
+
+
+@pytest.fixture
+def changed(package, before):
+    """Return a function that edits files of the copy and returns the steps whose digest differs."""
 
     def edit(*edits):
         for file, old, new in edits:
@@ -45,8 +52,7 @@ def changed(tmp_path, monkeypatch, before):
             (package / file).write_text(text.replace(old, new, 1))
         return {name for name, digest in digests().items() if digest != before[name]}
 
-    yield edit
-    forget()
+    return edit
 
 
 def test_every_step_has_a_digest_of_its_own(before):
@@ -78,6 +84,47 @@ def test_every_step_has_a_digest_of_its_own(before):
 )
 def test_changed_code_changes_the_steps_that_use_it(changed, file, old, new, steps):
     assert changed((file, old, new)) == steps
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "import asdpipe.data.fetch\ndef select(): asdpipe.data.fetch.run()",
+        "import asdpipe.data.fetch\nimport asdpipe.data.dcase\ndef select(): asdpipe.data.fetch.run()",
+        "import asdpipe.data.fetch as fetch\ndef select(): fetch.run()",
+        "from asdpipe.data import fetch\ndef select(): fetch.run()",
+        "from asdpipe.data.fetch import run\ndef select(): run()",
+        "from asdpipe.data.fetch import run\nTASKS = {'fetch': run}\ndef select(): TASKS['fetch']()",
+        "def select():\n  import asdpipe.data.fetch",
+        "def select():\n  import asdpipe.data.fetch as fetch",
+        "def select():\n  from asdpipe.data import fetch",
+        "def select():\n  if True:\n    from asdpipe.data.fetch import run",
+        "def select():\n  def later():\n    from asdpipe.data.fetch import run",
+        "from asdpipe.steps.train import run\ndef select(): run()",
+        "from asdpipe.steps import train\ndef select(): train.run()",
+        "try:\n  from asdpipe.data.fetch import run\nexcept ImportError:\n  pass\ndef select(): run()",
+        "if True:\n  def select_one():\n    from asdpipe.data import fetch\ndef select(): select_one()",
+    ],
+)
+def test_a_module_counts_wherever_and_however_it_is_imported(package, step):
+    (package / "steps/select.py").write_text(step)
+    # Hands on what it imported.
+    (package / "steps/train.py").write_text("from asdpipe.data.fetch import run")
+    (package / "data/fetch.py").write_text("def run(): return 1")
+    forget()
+    before = code_digest.step_digest("select", "select")
+    (package / "data/fetch.py").write_text("def run(): return 2")
+    forget()
+    assert code_digest.step_digest("select", "select") != before
+
+
+def test_what_a_steps_module_does_besides_definitions_counts(package):
+    found = set()
+    for line in ("", "A, B = 1, 2", "A, B = 1, 3", "A = 1\nA += 1", "print()", "if A:\n  B = 1"):
+        (package / "steps/select.py").write_text(f'"""Text."""\n{line}\ndef select(): return A + B')
+        forget()
+        found.add(code_digest.step_digest("select", "select"))
+    assert len(found) == 6
 
 
 def test_text_layout_and_settings_change_nothing(changed):

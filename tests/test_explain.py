@@ -85,6 +85,19 @@ def test_a_record_has_settings_inputs_and_digests_and_nothing_of_the_machine(mad
     }
 
 
+def test_options_that_decide_no_result_are_in_no_record_whether_texts_or_paths(made, monkeypatch):
+    @recorded
+    def keep(clips: InFile, model: OutFile, state: OutFile, mirrors: Settings = "{}") -> None:
+        model.write_text("model")
+        state.write_text("state")
+
+    monkeypatch.setattr(provenance, "NOT_RECORDED", {*provenance.NOT_RECORDED, "state"})
+    keep(clips=Path("results/clips"), model=Path("results/kept"), state=Path("results/state"), mirrors='{"a": 1}')
+    record = read_record(Path("results/kept"))
+    assert (record.settings, list(record.inputs)) == ({}, ["clips"])
+    assert read_record(Path("results/state")) is None
+
+
 def test_a_result_carries_the_configuration_and_seeds_of_all_that_it_came_from(made):
     record = read_record(Path("results/verdict"))
     assert record.config == {"hear": [{"rate": 16000, "table": None}], "learn": [{"epochs": 7}, {"epochs": 8}]}

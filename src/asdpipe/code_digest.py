@@ -38,8 +38,10 @@ class Source(NamedTuple):
     body: list[ast.stmt]
     definitions: dict[str, ast.stmt]
     """Functions, classes and variables, by name."""
-    imports: dict[str, ast.stmt]
+    imports: dict[str, list[ast.stmt]]
     """Import statements, by the names that they bind."""
+    rest: list[ast.stmt]
+    """What else a module does when it is imported, such as two variables set at once, or code below an ``if``."""
 
 
 def step_digest(module: str, function: str) -> str:
@@ -69,9 +71,11 @@ def _content(part: Part) -> tuple[str, list[Part]]:
         constant = source.definitions.get(part.name)
         nodes = [constant] if isinstance(constant, ast.Assign) and isinstance(constant.value, ast.Constant) else []
     elif part.name:
-        node = source.definitions[part.name]
-        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-        nodes = [node, *(source.imports[name] for name in sorted(names & source.imports.keys()))]
+        own = source.definitions.get(part.name)
+        nodes = [*source.rest, *([own] if own else [])]
+        # The name itself: it may be one that the module imported.
+        names = {part.name, *(each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name))}
+        nodes += [each for name in sorted(names & source.imports.keys()) for each in source.imports[name]]
         uses = [Part(part.module, name) for name in names & source.definitions.keys()]
     within = [each for node in nodes for each in ast.walk(node)]
     text = repr([part, _plain(nodes), _data_digests(within)])
@@ -82,7 +86,8 @@ def _content(part: Part) -> tuple[str, list[Part]]:
 def _source(module: str) -> Source:
     body = ast.parse(_file(module).read_bytes()).body
     definitions: dict[str, ast.stmt] = {}
-    imports: dict[str, ast.stmt] = {}
+    imports: dict[str, list[ast.stmt]] = {}
+    rest: list[ast.stmt] = []
     for node in body:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
@@ -95,8 +100,10 @@ def _source(module: str) -> Source:
                     one = (
                         ast.Import([alias]) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, [alias], 0)
                     )
-                    imports[alias.asname or alias.name.partition(".")[0]] = one
-    return Source(body, definitions, imports)
+                    imports.setdefault(alias.asname or alias.name.partition(".")[0], []).append(one)
+            case _ if not _is_text(node):
+                rest.append(node)
+    return Source(body, definitions, imports, rest)
 
 
 def _file(module: str) -> Path:
@@ -107,7 +114,10 @@ def _file(module: str) -> Path:
 def _imported(nodes: Iterable[ast.AST]) -> Iterator[Part]:
     """Yield what the nodes import from the package."""
     for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            yield from (Part(name, "") for name in names if name.split(".")[0] == PACKAGE.name)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 if _file(inner).is_file():

@@ -62,6 +62,8 @@ def recorded(step: Callable[..., None]) -> Callable[..., None]:
         outputs: list[Path] = []
         kinds = get_type_hints(step, include_extras=True)
         for name, value in arguments.items():
+            if name in NOT_RECORDED:
+                continue
             paths = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, Path)]
             option = kinds[name].__metadata__[0]
             if paths and (option.exists or (option.file_okay and option.dir_okay)):
@@ -70,7 +72,7 @@ def recorded(step: Callable[..., None]) -> Callable[..., None]:
                 outputs += paths
             elif name == "settings":
                 settings |= json.loads(value)
-            elif value not in (None, [], "") and name not in NOT_RECORDED:
+            elif value not in (None, [], ""):
                 settings[name] = value
         code = step_digest(step.__module__.rpartition(".")[2], step.__name__)
         config, seeds = _lineage(step.__name__, settings, [file for files in inputs.values() for file in files])
