@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 PACKAGE = Path(__file__).parent
 STEPS = "asdpipe.steps."
-# These change often and decide no result by themselves: a new config key or a better message trains nothing again.
+# These change often and decide no result by themselves: a better message, or a key of another step, runs nothing again.
 LEFT_OUT = {
     # What the configuration decides, defaults included, reaches a step as its params.
     *("asdpipe.config", "asdpipe.config_data", "asdpipe.config_method", "asdpipe.configfile"),
