@@ -45,14 +45,14 @@ TINY = {
 
 
 def run_snakemake(
-    folder: Path, *arguments: str, config: dict | None = None, tree: Path = ROOT
+    folder: Path, *arguments: str, config: dict | str | None = None, tree: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run a tree's workflow in ``folder``, all output in stdout; a given config is written there and used."""
+    """Run a tree's workflow in ``folder``, all output in stdout; a given config, or its YAML, is used."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
     if config is not None:
         file = folder / "config.yaml"
-        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        file.write_text(config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False))
         command += ["--configfile", str(file)]
     return subprocess.run(
         # One thread a job: two jobs run side by side, most of a small job is its start.

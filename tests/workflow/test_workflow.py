@@ -1,4 +1,4 @@
-"""The whole DAG, run by the real snakemake on small generated data."""
+"""The whole DAG, run by the real snakemake on small generated data; what a change runs again: test_reruns.py."""
 
 import copy
 import json
@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asdpipe.artifacts import SCHEMAS, file_digest
-from tests.conftest import ROOT, TINY, run_asdpipe, run_snakemake
+from tests.conftest import TINY, run_asdpipe, run_snakemake
 
 # The chain repeats itself after stage 2; make demo runs all five.
 LAST = 3
@@ -40,9 +39,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planned(folder: Path, *arguments: str, config: dict, tree: Path = ROOT) -> Counter[str]:
+def planned(folder: Path, *arguments: str, config: dict) -> Counter[str]:
     """Return how many jobs of each rule snakemake -n plans."""
-    plan = run_snakemake(folder, "-n", *arguments, config=config, tree=tree)
+    plan = run_snakemake(folder, "-n", *arguments, config=config)
     assert plan.returncode == 0, plan.stdout
     text = plan.stdout
     if "Nothing to be done" in text:
@@ -103,14 +102,6 @@ def test_a_second_run_does_nothing(run: Path) -> None:
     assert "Nothing to be done" in again.stdout
 
 
-def test_swapped_keys_and_reordered_machines_change_nothing(run: Path) -> None:
-    swapped = {key: TINY[key] for key in reversed(TINY)}
-    swapped["training"] = dict(reversed(TINY["training"].items()))
-    data = TINY["datasets"]["tiny"]
-    swapped["datasets"] = {"tiny": dict(reversed(data.items())) | {"machines": data["machines"][::-1]}}
-    assert not planned(run, TARGET, config=swapped)
-
-
 def test_stage_1_is_trained_once_and_linked(run: Path) -> None:
     for file in ("model.safetensors", "embeddings.parquet", "scores.parquet"):
         shared = run / FOLDER / "stage1" / file
@@ -127,9 +118,6 @@ def test_stage_1_is_trained_once_and_linked(run: Path) -> None:
 
 def test_another_back_end_scores_the_same_models_again_and_trains_nothing(run: Path) -> None:
     settings = {"backend": "knn", "smote_ratio": 0.6}
-    plan = planned(run, TARGET, config=changed(inference=settings))
-    assert (plan["train"], plan["embed"], plan["represent"], plan["score_external"]) == (0, 0, 0, 0)
-    assert plan["score"] == LAST
     more = TINY | {"methods": {"mine": {"parent": "ba_trp_ps_ex", "inference": settings}}}
     target = "results/tiny/mine/seed0/stage2/auc.csv"
     plan = planned(run, target, config=more)
@@ -142,61 +130,6 @@ def test_another_back_end_scores_the_same_models_again_and_trains_nothing(run: P
     one, other = (pd.read_parquet((run / each).parent / "scores.parquet") for each in (target, FOLDER / "stage2/x"))
     assert (one.clip_id == other.clip_id).all()
     assert not np.allclose(one.score, other.score)
-
-
-def test_a_change_runs_again_only_what_depends_on_it(run: Path) -> None:
-    n_max = planned(run, TARGET, config=changed(external={"n_max": 2}))
-    assert (n_max["select"], n_max["pseudo_label"], n_max["train"], n_max["score_external"]) == (2, 1, 2, 2)
-    clusters = planned(run, TARGET, config=changed(pseudo_labels={"k_source": 1}))
-    assert (clusters["pseudo_label"], clusters["select"], clusters["train"], clusters["embed"]) == (2, 1, 2, 2)
-    k_source = planned(run, TARGET, config=changed(inference={"k_source": 2}))
-    assert (k_source["represent"], k_source["train"], k_source["embed"], k_source["features"]) == (3, 2, 2, 0)
-    assert k_source["score_external"] == 4
-    epochs = planned(run, TARGET, config=changed(training={"epochs": 2}))
-    assert (epochs["train"], epochs["features"], epochs["manifest"]) == (3, 0, 0)
-    seed = planned(run, "results/stage2/auc.csv", config=TINY | {"seeds": [0, 1]})
-    assert (seed["train"], seed["features"], seed["demo_dataset"]) == (2, 0, 0)
-    rarest = planned(run, TARGET, config=changed(external={"assign": "rarest"}))
-    assert (rarest["select"], rarest["pseudo_label"], rarest["train"], rarest["score_external"]) == (2, 1, 2, 2)
-    drawn = planned(run, TARGET, config=changed(external={"selection": "random"}))
-    assert (drawn["select"], drawn["pseudo_label"], drawn["train"], drawn["score_external"]) == (2, 1, 2, 0)
-    metric = copy.deepcopy(TINY)
-    metric["datasets"]["tiny"]["scoring"] = "dcase2021"
-    assert planned(run, TARGET, config=metric) == {"evaluate": LAST + 1, "summarize": LAST}
-
-
-def test_one_more_machine_type_is_listed_and_packed(tmp_path: Path, write_dcase: Callable[..., Path]) -> None:
-    write_dcase(tmp_path / "recordings", machines=("fan", "pump"))
-    config = changed() | {"dataset": "grown", "datasets": {"grown": {"format": "dcase", "root": "recordings"}}}
-    target = "results/data/grown/waveforms.parquet"
-    assert run_snakemake(tmp_path, target, config=config).returncode == 0
-    write_dcase(tmp_path / "recordings", machines=("valve",))
-    assert planned(tmp_path, target, config=config) == {"manifest": 1, "features": 1}
-    assert planned(tmp_path, "results/stage1/auc.csv", config=config)["train"] == 1
-
-
-def test_code_that_a_step_uses_runs_it_again_and_docstrings_do_not(run: Path, tmp_path: Path) -> None:
-    for name in ("workflow", "config", "src"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(ROOT / name, tmp_path)
-    package = tmp_path / "src/asdpipe"
-
-    def add(text: str, *files: str) -> None:
-        for file in files:
-            (package / file).write_text(text + (package / file).read_text())
-
-    # Comments and docstrings everywhere; code where no step of this target uses it, or where it decides no result.
-    add('# A comment.\n"""Another docstring."""\n', "steps/train.py", "training/loop.py", "data/waveforms.py")
-    add("UNUSED = 1\n", "steps/submission.py", "method/autoencoder.py", "data/fetch.py")
-    add("UNUSED = 1\n", "cli.py", "config_method.py", "progress.py", "artifacts.py")
-    assert not planned(run, TARGET, config=TINY, tree=tmp_path)
-    add("UNUSED = 1\n", "method/metrics.py")
-    assert planned(run, TARGET, config=TINY, tree=tmp_path) == {"evaluate": LAST + 1, "summarize": LAST}
-    add("UNUSED = 1\n", "method/pseudo_labels.py")
-    plan = planned(run, TARGET, config=TINY, tree=tmp_path)
-    assert (plan["pseudo_label"], plan["train"], plan["score_external"], plan["features"]) == (2, 2, 2, 0)
-    assert not planned(run, TARGET, config=TINY | {"track_code": False}, tree=tmp_path)
 
 
 def test_a_change_leaves_every_other_file_as_it_was(run: Path, tmp_path: Path) -> None:
