@@ -26,10 +26,9 @@ from asdpipe.steps import STEPS
 
 def refuse_full_disks():
     """Stop here, where Snakemake would go on to a traceback: its locks and its scheduler write small files."""
-    for folder, remedy in (
-        (Path.cwd(), ""),
-        (Path(os.environ.get("TMPDIR", "/tmp")), ", or set TMPDIR to a folder elsewhere"),
-    ):
+    # Where the scheduler writes: not always tempfile.gettempdir(), which passes over a full disk.
+    temporary = Path(os.environ.get("TMPDIR", os.path.join(os.sep, "tmp")))
+    for folder, remedy in ((Path.cwd(), ""), (temporary, ", or set TMPDIR to a folder elsewhere")):
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(bytes(65536))
