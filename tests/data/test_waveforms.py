@@ -1,13 +1,17 @@
 """Reading and packing: what real files do wrong, and that nothing changes what is right."""
 
 import io
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from asdpipe.artifacts import write_table
+from asdpipe.data import waveforms
 from asdpipe.data.waveforms import (
     BadClip,
     Decoded,
@@ -115,6 +119,80 @@ def test_the_contents_of_a_file_are_read_like_the_file(tmp_path, suffix):
     path = tmp_path / f"clip.{suffix}"
     soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100), 44_100)
     assert np.array_equal(read_clip(path.read_bytes()), read_clip(path))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_long_clips_are_read_in_blocks_as_they_are_at_once(tmp_path, monkeypatch, suffix, rate):
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((rate, 2)), rate)
+    samples, _ = soundfile.read(path, dtype="float32")
+    mono = samples.mean(axis=1)
+    expected = mono if rate == RATE else soxr.resample(mono, rate, RATE)
+    monkeypatch.setattr(waveforms, "BLOCK", 5000)
+    assert np.array_equal(read_clip(path), expected)
+
+
+def flac_that_promises(rate: int, channels: int, frames: int) -> bytes:
+    """Return a flac of a tenth of a second whose header says otherwise."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.1 * np.random.default_rng(0).standard_normal(1600), RATE, format="FLAC")
+    data = buffer.getvalue()
+    # Stream info: 20 bits sample rate, 3 bits channels - 1, 5 bits bits - 1, 36 bits frames.
+    said = rate << 44 | (channels - 1) << 41 | 15 << 36 | frames
+    return data[:18] + said.to_bytes(8, "big") + data[26:]
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "frames", "reason"),
+    [
+        (RATE, 1, 1600, None),
+        (655_350, 8, 2**31, "2147483648 frames of 8 channels, more than 536870912 samples in all: cut it"),
+        (655_350, 1, 2**28, r"truncated: its header promises 268435456 frames, it holds 1600|decoding failed"),
+        (1, 1, 2**20, "lasts 1048576 s, longer than an hour"),
+    ],
+)
+def test_what_a_header_promises_takes_no_memory(rate, channels, frames, reason):
+    data = flac_that_promises(rate, channels, frames)
+    tracemalloc.start()
+    try:
+        if reason is None:
+            assert len(read_clip(data)) == frames
+        else:
+            with pytest.raises(BadClip, match=reason):
+                read_clip(data)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_rounds_to_silence_is_silent(tmp_path):
+    path = tmp_path / "quiet.wav"
+    for loudest, usable in ((0.4, False), (0.6, True)):
+        soundfile.write(path, loudest / 32768 * np.sin(2 * np.pi * 440 * T), RATE, subtype="FLOAT")
+        if usable:
+            assert to_int16(read_clip(path)).any()
+        else:
+            with pytest.raises(BadClip, match="below half a step of 16 bits"):
+                read_clip(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_overflow_are_not_finite(tmp_path):
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, np.full((RATE, 2), 3e38, dtype=np.float32), RATE, subtype="FLOAT")
+    with pytest.raises(BadClip, match="not finite"):
+        read_clip(path)
+
+
+def test_names_need_not_be_utf_8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/L\xfcfter.wav"))
+    soundfile.write(os.fsencode(path), 0.1 * np.ones(RATE), RATE, format="WAV")
+    assert len(read_clip(path)) == RATE
+
+
+def test_promised_frames_of_a_format_that_is_cut_short_are_unknown():
+    assert promised_wav_frames(b"RIFF\xff\0\0\0WAVEfmt \3\0\0\0\1\0\1\0data\x10\0\0\0") == 0
 
 
 def test_promised_frames_skips_other_chunks(tmp_path):

@@ -1,8 +1,10 @@
 """Waveforms: from an audio file to 16 kHz mono samples, packed once into one memory-mapped file."""
 
 import io
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -20,6 +22,10 @@ from asdpipe.errors import UserError
 
 FULL_SCALE = 32768
 LONGEST_SECONDS = 3600.0
+# An hour of stereo at 72 kHz: what decodes in seconds, whatever a header says.
+MOST_SAMPLES = 1 << 29
+# Samples of all channels that are decoded at once: most clips as a whole.
+BLOCK = 1 << 23
 
 Source = Path | bytes
 """An audio file, or what it contains."""
@@ -52,19 +58,23 @@ def read_header(source: Source) -> Header:
     Raises:
         BadClip: the file is empty, missing, or not audio that soundfile reads.
     """
+    with _opened(source) as file:
+        return Header(file.samplerate, file.frames)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[soundfile.SoundFile]:
     try:
         if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
             raise BadClip("the file is empty")
-        info = soundfile.info(_readable(source))
+        # A name as bytes need not be UTF-8.
+        opened = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
     except OSError as error:
         raise BadClip(f"the file cannot be opened ({error.strerror})") from None
     except soundfile.LibsndfileError:
         raise BadClip("the file is not audio that can be read (wav, flac, ogg, mp3)") from None
-    return Header(info.samplerate, info.frames)
-
-
-def _readable(source: Source) -> str | BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    with opened:
+        yield opened
 
 
 def read_clip(source: Source, channel: Literal["mix"] | int = "mix", min_seconds: float = 0.0) -> NDArray[np.float32]:
@@ -75,32 +85,53 @@ def read_clip(source: Source, channel: Literal["mix"] | int = "mix", min_seconds
         min_seconds: shorter clips are bad.
 
     Raises:
-        BadClip: unreadable, truncated, too short, not finite, silent, or without that channel.
+        BadClip: unreadable, truncated, too short or too long, not finite, silent, or without that channel.
     """
-    header = read_header(source)
-    if header.num_frames > LONGEST_SECONDS * header.sample_rate:
-        raise BadClip(f"lasts {header.num_frames / header.sample_rate:.0f} s, longer than an hour: cut it into clips")
-    try:
-        samples, rate = soundfile.read(_readable(source), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise BadClip(f"decoding failed ({str(error).rstrip('.')}): the file is damaged or truncated") from None
-    expected = max(header.num_frames, promised_wav_frames(source))
-    if len(samples) < expected:
-        raise BadClip(f"truncated: its header promises {expected} frames, it holds {len(samples)}")
-    if len(samples) < max(1, min_seconds * rate):
-        raise BadClip(f"{len(samples)} samples are too few: a clip must last at least {min_seconds:g} s")
-    if channel != "mix" and channel >= samples.shape[1]:
-        raise BadClip(f"has {samples.shape[1]} channel(s), but channel {channel} is asked for")
-    mono = samples.mean(axis=1) if channel == "mix" else samples[:, channel]
+    with _opened(source) as file:
+        rate, channels, promised = file.samplerate, file.channels, file.frames
+        if promised > LONGEST_SECONDS * rate:
+            raise BadClip(f"lasts {promised / rate:.0f} s, longer than an hour: cut it into clips")
+        if promised * channels > MOST_SAMPLES:
+            message = f"has {promised} frames of {channels} channels, more than {MOST_SAMPLES} samples in all"
+            raise BadClip(f"{message}: cut it into clips")
+        if channel != "mix" and channel >= channels:
+            raise BadClip(f"has {channels} channel(s), but channel {channel} is asked for")
+        mono, frames = _mono_16_khz(file, channel)
+    expected = max(promised, promised_wav_frames(source))
+    if frames < expected:
+        raise BadClip(f"truncated: its header promises {expected} frames, it holds {frames}")
+    if frames < max(1, min_seconds * rate):
+        raise BadClip(f"{frames} samples are too few: a clip must last at least {min_seconds:g} s")
+    if len(mono) == 0:
+        raise BadClip("nothing is left of it at 16 kHz")
     if not np.isfinite(mono).all():
-        raise BadClip("holds samples that are not finite (NaN or infinity)")
+        raise BadClip("holds samples that are not finite (NaN or infinity), or nearly so")
     if not mono.any():
         raise BadClip("every sample is zero: a dead microphone or a wrong channel?")
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-        if len(mono) == 0:
-            raise BadClip("nothing is left of it at 16 kHz")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+    if max(mono.max(), -mono.min()) <= 0.5 / FULL_SCALE:
+        raise BadClip("every sample is below half a step of 16 bits: a dead microphone or a wrong scale?")
+    return mono
+
+
+def _mono_16_khz(file: soundfile.SoundFile, channel: Literal["mix"] | int) -> tuple[NDArray[np.float32], int]:
+    """Return the rest of a file, float32 (samples,), and the number of its frames, holding one block at a time.
+
+    What is resampled in blocks is the same, bit for bit, as what is resampled at once.
+    """
+    stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+    parts, frames = [np.zeros(0, dtype=np.float32)], 0
+    size = max(1, BLOCK // file.channels)
+    try:
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            frames += len(block)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mono = block.mean(axis=1) if channel == "mix" else block[:, channel]
+            parts.append(mono if file.samplerate == SAMPLE_RATE else stream.resample_chunk(mono))
+    except soundfile.LibsndfileError as error:
+        raise BadClip(f"decoding failed ({str(error).rstrip('.')}): the file is damaged or truncated") from None
+    if file.samplerate != SAMPLE_RATE:
+        parts.append(stream.resample_chunk(parts[0], last=True))
+    return np.concatenate(parts), frames
 
 
 def promised_wav_frames(source: Source) -> int:
@@ -115,7 +146,7 @@ def promised_wav_frames(source: Source) -> int:
         while len(chunk := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", chunk)
             if name == b"fmt ":
-                block_align = struct.unpack("<H", file.read(size)[12:14])[0]
+                block_align = int.from_bytes(file.read(size)[12:14], "little")
             elif name == b"data":
                 unknown = size in (0, 0x7FFFFFFF, 0xFFFFFFFF)
                 return 0 if unknown or not block_align else size // block_align
@@ -127,7 +158,10 @@ def promised_wav_frames(source: Source) -> int:
 
 def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
     """Return samples as int16; lossless for 16-bit recordings at 16 kHz. Values beyond full scale are clipped."""
-    return np.clip(np.rint(x * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    with np.errstate(over="ignore"):
+        scaled = x * np.float32(FULL_SCALE)
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1, out=scaled).astype(np.int16)
 
 
 def to_float(x: NDArray[np.int16]) -> NDArray[np.float32]:
