@@ -53,6 +53,26 @@ def test_another_csv_is_refused(tmp_path):
         read_auc(tmp_path / "x.csv")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: "", "is not an auc.csv"),
+        (lambda text: text.replace("50.0", "fifty"), "is not an auc.csv"),
+        (lambda text: text.replace(",1,", ",1e999,"), "is not an auc.csv"),
+        (lambda text: text + '"', "is not an auc.csv"),
+        (lambda text: text + "\x00,\xff,,,,,,,,,,,,,,,,,", "is not an auc.csv"),
+        (lambda text: text + text.splitlines()[1], "has a row twice"),
+    ],
+)
+def test_a_damaged_auc_csv_is_refused(tmp_path, change, said):
+    file = tmp_path / "auc.csv"
+    one_seed(0, {"fan": 50.0, "pump": 60.0}).to_csv(file, index=False)
+    assert len(read_auc(file)) == 4
+    file.write_text(change(file.read_text()), encoding="latin-1")
+    with pytest.raises(UserError, match=f"auc.csv: {said}"):
+        read_auc(file)
+
+
 # ---------------------------------------------------------------- from scores to auc.csv
 
 
@@ -61,7 +81,12 @@ def labelled(machine: str, **facts) -> list[dict]:
     values = [(0, "source", True), (2, "source", True), (1, "target", True), (5.5, "target", True)]
     values += [(1.5, "source", False), (1.8, "source", False), (5, "target", False), (6, "target", False)]
     return [
-        clip(machine, f"{number}.wav", score, **{"domain": domain, "is_normal": normal, **facts})
+        clip(
+            machine,
+            f"{facts.get('section', '00')}_{number}.wav",
+            score,
+            **{"domain": domain, "is_normal": normal, **facts},
+        )
         for number, (score, domain, normal) in enumerate(values)
     ]
 

@@ -120,6 +120,19 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
+# Words that a column of this name may hold, in every table.
+WORDS = {
+    "domain": ("source", "target"),
+    "split": ("train", "test", "supplemental"),
+    "part": ("dev", "eval"),
+    "origin": ("original", "external"),
+}
+# Columns that tell the rows of a table apart. Pools may have millions of rows, and are not checked.
+KEYS = {
+    **dict.fromkeys(("clips", "embeddings", "scores", "pseudo_labels", "selected"), "clip_id"),
+    "thresholds": "machine",
+}
+
 
 def write_table(
     name: str,
@@ -143,9 +156,12 @@ def write_table(
     table = table.replace_schema_metadata({"table": name, "facts": json.dumps(metadata or {}, sort_keys=True)})
     values = table[groups].to_numpy() if groups else np.zeros(len(table))
     ends = [*(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(table)]
-    with written(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
-        for start, end in zip([0, *ends], ends, strict=False):
-            writer.write_table(table.slice(start, end - start))
+    with written(path) as temporary:
+        # Without checksums a flipped bit is another number.
+        options = {"compression": "zstd", "write_page_checksum": True}
+        with pq.ParquetWriter(temporary, table.schema, **options) as writer:
+            for start, end in zip([0, *ends], ends, strict=False):
+                writer.write_table(table.slice(start, end - start))
 
 
 def read_table(
@@ -170,21 +186,59 @@ def read_arrow(
         dictionaries: columns that stay encoded, each value held once.
 
     Raises:
-        UserError: the file is missing, is not parquet, or holds another table.
+        UserError: the file is missing, is not parquet, is damaged, or holds another table.
     """
+    schema = SCHEMAS[name]
     try:
-        missing = set(SCHEMAS[name].names) - set(pq.read_schema(path).names)
+        found = pq.read_schema(path)
+        missing = set(schema.names) - set(found.names)
         if missing:
             raise UserError(f"{path}: is not a table of {name}: column {', '.join(sorted(missing))} is missing")
-        return pq.read_table(
+        for field in schema:
+            kinds = {_kind(each.type) for each in found if each.name == field.name}
+            if kinds != {_kind(field.type)}:
+                message = f"{field.name} is {' and '.join(sorted(kinds))}, not {_kind(field.type)}"
+                raise UserError(f"{path}: is not a table of {name}: {message}")
+        table = pq.read_table(
             path,
-            columns=list(columns or SCHEMAS[name].names),
+            columns=list(columns or schema.names),
             filters=filters,
             read_dictionary=dictionaries,
             partitioning=None,
+            page_checksum_verification=True,
         )
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: cannot be read as parquet ({error}); delete it and run again") from None
+        # Also that text is UTF-8.
+        table.validate(full=True)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: cannot be read as parquet ({reason}); delete it and run again") from None
+    for problem in _problems(name, table):
+        raise UserError(f"{path}: is damaged: {problem}; delete it and run again")
+    return table
+
+
+def _kind(kind: pa.DataType) -> str:
+    # Writers call the elements of lists differently.
+    return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
+
+
+def _problems(name: str, table: pa.Table) -> Iterator[str]:
+    """Yield what ``write_table`` never writes."""
+    for column in table.column_names:
+        values, field = table[column], SCHEMAS[name].field(column)
+        # What may be null says so in its documentation.
+        if b"null" not in field.metadata[b"doc"]:
+            if values.null_count:
+                yield f"{values.null_count} rows have no {column}"
+            if pa.types.is_floating(field.type) and pc.any(pc.is_nan(values)).as_py():
+                yield f"a {column} is not a number"
+        if pa.types.is_list(field.type) and pc.min(pc.list_value_length(values)).as_py() == 0:
+            yield f"a list of {column} is empty"
+        if column in WORDS and (strange := set(pc.unique(values).to_pylist()) - {*WORDS[column], None}):
+            yield f"{column} is {min(strange)!r}, not {' or '.join(WORDS[column])}"
+    key = KEYS.get(name)
+    if key in table.column_names and len(pc.unique(table[key])) < len(table):
+        yield f"a {key} is there twice"
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -240,3 +240,8 @@ def test_an_index_that_does_not_fit_its_samples_is_refused(tmp_path):
     (tmp_path / "samples").write_bytes(b"\0" * 7)
     with pytest.raises(UserError, match="has 7 bytes"):
         Waveforms([(tmp_path / "index.parquet", tmp_path / "samples")])
+    (tmp_path / "samples").write_bytes(b"\0" * 8)
+    for change in ({"offset": 1}, {"offset": -1}, {"num_samples": 0}):
+        write_table("waveforms", packed.assign(**change), tmp_path / "index.parquet")
+        with pytest.raises(UserError, match=r"has 8 bytes|clips do not follow one another"):
+            Waveforms([(tmp_path / "index.parquet", tmp_path / "samples")])

@@ -136,3 +136,67 @@ def test_the_autoencoders_scores_are_its_error_or_the_smaller_distance(files, tm
 def test_the_papers_scores_need_representatives(files, tmp_path):
     with pytest.raises(UserError, match="needs --representatives"):
         scored(files, tmp_path, "{}")
+
+
+# ---------------------------------------------------------------- tables that do not belong together, or are damaged
+
+
+def changed(files: dict[str, Path], folder: Path, change) -> dict[str, Path]:
+    """Return the files with other embeddings."""
+    write_table("embeddings", change(read_table("embeddings", files["embeddings"])), folder / "changed")
+    return files | {"embeddings": folder / "changed"}
+
+
+DAMAGES = {
+    "is not finite": lambda frame: frame.assign(embedding=[np.array([1, np.nan, 1])] * len(frame)),
+    "has 2 numbers, not 3": lambda frame: frame.assign(embedding=[*frame.embedding[:-1], np.ones(2)]),
+    "has clips that .*clips does not list": lambda frame: frame.assign(clip_id=[*frame.clip_id[:-1], "unknown"]),
+    "has no row that belongs here": lambda frame: frame.head(0),
+}
+
+
+@pytest.mark.parametrize("said", DAMAGES)
+def test_embeddings_that_cannot_be_scored_are_refused(files, tmp_path, said):
+    represent(3, 0, **files, representatives=tmp_path / "representatives")
+    other = changed(files, tmp_path, DAMAGES[said])
+    with pytest.raises(UserError, match=f"changed: .*{said}.*; delete it and run again"):
+        represent(3, 0, **other, representatives=tmp_path / "new")
+    with pytest.raises(UserError, match=f"changed: .*{said}.*; delete it and run again"):
+        scored(other, tmp_path, "{}", representatives=tmp_path / "representatives")
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_score_that_is_not_a_number_is_refused(files, tmp_path):
+    # An autoencoder's distances may be NaN, but not all of them.
+    settings = '{"kind": "autoencoder", "inference": {"autoencoder_score": "selective"}}'
+    scored(
+        changed(files, tmp_path, lambda frame: frame.assign(embedding=[[1, 2, np.nan]] * len(frame))),
+        tmp_path,
+        settings,
+    )
+    nothing = changed(files, tmp_path, lambda frame: frame.assign(embedding=[[1, np.nan, np.nan]] * len(frame)))
+    with pytest.raises(UserError, match=r"changed: the score of c\d+ is not a number"):
+        scored(nothing, tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda frame: frame[frame.machine == "fan"], "has none of machine type pump"),
+        (lambda frame: frame.assign(vector=[[1.0, 2.0]] * len(frame)), "has 2 numbers, not 3"),
+        (lambda frame: frame.assign(vector=[[1.0, np.inf, 1.0]] * len(frame)), "is not finite"),
+    ],
+)
+def test_representatives_of_something_else_are_refused(files, tmp_path, change, said):
+    represent(3, 0, **files, representatives=tmp_path / "representatives")
+    table = change(read_table("representatives", tmp_path / "representatives"))
+    write_table("representatives", table, tmp_path / "other")
+    with pytest.raises(UserError, match=f"other: .*{said}"):
+        scored(files, tmp_path, "{}", representatives=tmp_path / "other")
+
+
+def test_a_machine_type_without_training_clips_is_named(files, tmp_path):
+    table = read_table("clips", files["clips"])
+    write_table("clips", table.assign(split=table.split.where(table.machine != "pump", "test")), tmp_path / "none")
+    with pytest.raises(UserError, match="embeddings: has no training clip of machine type pump"):
+        scored(files | {"clips": tmp_path / "none"}, tmp_path, '{"kind": "raw_logmel"}')

@@ -63,3 +63,8 @@ def test_no_selected_clip_is_no_problem():
 def test_labels_by_attribute_need_attributes():
     with pytest.raises(UserError, match="valve lacks some; use labels: machine"):
         assemble_labels(CLIPS.assign(attributes=["a", "b", None, "c"]), None, None, Method(labels="attribute"))
+
+
+def test_every_clip_needs_its_pseudo_label():
+    with pytest.raises(UserError, match=r"the pseudo-labels of the stage before lack 1 training clips, e.g. valve/b"):
+        assemble_labels(CLIPS, PSEUDO.head(3), None, Method())

@@ -217,6 +217,9 @@ class Waveforms:
             if samples.stat().st_size != expected:
                 message = f"{samples}: has {samples.stat().st_size} bytes, {index} says {expected}; delete both"
                 raise UserError(message)
+            offset, length = (table[column].to_numpy() for column in ("offset", "num_samples"))
+            if (length < 1).any() or (offset != np.cumsum(length) - length).any():
+                raise UserError(f"{index}: is damaged: clips do not follow one another; delete it and {samples}")
             self._samples.append(np.memmap(samples, dtype="<i2", mode="r") if expected else np.zeros(0, dtype=np.int16))
             if number and wanted is not None:
                 # A pool has millions of clips, of which a stage takes some thousands.

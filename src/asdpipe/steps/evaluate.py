@@ -51,6 +51,8 @@ def evaluate(
     """
     table = read_table("clips", clips)
     test = table[table.split == "test"].merge(read_table("scores", scores), on="clip_id")
+    if not np.isfinite(test.score).all():
+        raise UserError(f"{scores}: the score of a test clip is infinite; delete it and run again")
     _warn_of_gaps(table, test)
     rows = []
     for (split, machine, section), part in test[test.is_normal.notna()].groupby(GROUP):
@@ -131,16 +133,22 @@ def read_auc(file: Path) -> pd.DataFrame:
     """Read an auc.csv, of one seed or over seeds.
 
     Raises:
-        UserError: a column is missing.
+        UserError: it cannot be read, lacks a column, or has a row twice.
     """
-    frame = pd.read_csv(
-        file,
-        dtype={"section": str, "machine": str},
-        keep_default_na=False,
-        na_values={each: [""] for each in METRICS},
-    )
+    texts, numbers = ("dataset", "method", "split", "machine", "section"), ("stage", "seed")
+    try:
+        frame = pd.read_csv(
+            file,
+            dtype=dict.fromkeys(texts, str) | dict.fromkeys(METRICS, float) | dict.fromkeys(numbers, int),
+            keep_default_na=False,
+            na_values={each: [""] for each in METRICS},
+        )
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{file}: is not an auc.csv ({error}); delete it and run again") from None
     if missing := [column for column in [*KEY, *REPORTED] if column not in frame]:
         raise UserError(f"{file}: is not an auc.csv: column {', '.join(missing)} is missing")
+    if frame.duplicated([each for each in (*KEY, "seed") if each in frame]).any():
+        raise UserError(f"{file}: has a row twice; delete it and run again")
     return frame
 
 

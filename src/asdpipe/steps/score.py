@@ -77,14 +77,19 @@ def score(
         representatives: for the paper's system with the back end kmeans.
     """
     method = Method.model_validate_json(settings)
-    table, vectors = join_embeddings(clips, embeddings)
-    centres = None if representatives is None else read_table("representatives", representatives)
+    table, vectors = join_embeddings(clips, embeddings, distances=method.kind == "autoencoder")
+    centres = None if representatives is None else _centres(representatives, vectors.shape[1])
     scored, limits = [], []
     for machine, rows in table.groupby("machine").indices.items():
         part, embedding = table.iloc[rows], vectors[rows]
-        found = _score_machine(
-            part, embedding, None if centres is None else centres[centres.machine == machine], method, seed
-        )
+        if not (part.split == "train").any():
+            raise UserError(f"{embeddings}: has no training clip of machine type {machine}; delete it and run again")
+        if centres is not None and machine not in centres:
+            raise UserError(f"{representatives}: has none of machine type {machine}; delete it and run again")
+        found = _score_machine(part, embedding, None if centres is None else centres[machine], method, seed)
+        if np.isnan(found.score).any():
+            clip = part.clip_id.to_numpy()[np.isnan(found.score)][0]
+            raise UserError(f"{embeddings}: the score of {clip} is not a number; delete it and run again")
         scored.append(
             pd.DataFrame(
                 {
@@ -110,8 +115,61 @@ class Scored(NamedTuple):
     nearest_clip_id: Sequence[str | None] | NDArray[np.object_]
 
 
+class Centres(NamedTuple):
+    """The representatives of one machine type."""
+
+    vectors: NDArray[np.float32]
+    """(representatives, dim)."""
+    clip_id: NDArray[np.object_]
+    threshold: float
+
+
+def _centres(file: Path, dim: int | None = None) -> dict[str, Centres]:
+    """Return the representatives of every machine type.
+
+    Args:
+        dim: size of the embeddings, if it is known.
+
+    Raises:
+        UserError: there are none, or their vectors are not finite or of another size.
+    """
+    table = read_table("representatives", file)
+    vectors = _stacked(table.vector, table.clip_id, file, dim)
+    _check_finite(vectors, table.clip_id, file)
+    return {
+        str(machine): Centres(
+            vectors[rows], table.clip_id.to_numpy(dtype=object)[rows], float(table.threshold.iloc[rows[0]])
+        )
+        for machine, rows in table.groupby("machine").indices.items()
+    }
+
+
+def _stacked(vectors: pd.Series, names: pd.Series, file: Path, dim: int | None = None) -> NDArray[np.float32]:
+    """Return vectors as rows, float32 (n, dim).
+
+    Args:
+        names: of the clips, for the message; dim: None: as long as the first one.
+
+    Raises:
+        UserError: there are none, or they differ in size.
+    """
+    if vectors.empty:
+        raise UserError(f"{file}: has no row that belongs here; delete it and run again")
+    sizes = vectors.map(len)
+    expected = dim or sizes.iloc[0]
+    if (wrong := sizes != expected).any():
+        message = f"the vector of {names[wrong].iloc[0]} has {sizes[wrong].iloc[0]} numbers, not {expected}"
+        raise UserError(f"{file}: {message}; delete it and run again")
+    return np.stack(list(vectors)).astype(np.float32)
+
+
+def _check_finite(vectors: NDArray[np.float32], names: pd.Series, file: Path) -> None:
+    if (bad := ~np.isfinite(vectors).all(axis=1)).any():
+        raise UserError(f"{file}: the vector of {names[bad].iloc[0]} is not finite; delete it and run again")
+
+
 def _score_machine(
-    part: pd.DataFrame, embedding: NDArray[np.float32], centres: pd.DataFrame | None, method: Method, seed: int
+    part: pd.DataFrame, embedding: NDArray[np.float32], centres: Centres | None, method: Method, seed: int
 ) -> Scored:
     settings = method.inference
     if method.kind == "autoencoder":
@@ -121,8 +179,8 @@ def _score_machine(
     if method.kind == "iterative" and settings.backend == "kmeans":
         if centres is None:
             raise UserError("score needs --representatives for the back end kmeans")
-        value, nearest = anomaly_scores(embedding, np.stack(list(centres.vector)))
-        return Scored(value, nearest, centres.clip_id.to_numpy()[nearest])
+        value, nearest = anomaly_scores(embedding, centres.vectors)
+        return Scored(value, nearest, centres.clip_id[nearest])
     train = np.flatnonzero(part.split == "train")
     is_source = (part.domain.iloc[train] == "source").to_numpy()
     if method.kind == "raw_logmel":
@@ -183,10 +241,7 @@ def score_external(
 
     network, num_samples = load_model(weights, description)
     decoding = Decoding.model_validate_json(settings)
-    centres = {
-        machine: (np.stack(list(part.vector)), part.threshold.iloc[0])
-        for machine, part in read_table("representatives", representatives).groupby("machine")
-    }
+    centres = _centres(representatives)
     clip_ids: list[str] = []
     bad: list[tuple[str, str]] = []
     waveforms: Iterable[NDArray[np.int16]]
@@ -204,9 +259,11 @@ def score_external(
     start = 0
     rows, machines, values = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=object)], [np.zeros(0)]
     for embedding in embed(network, waveforms, total, num_samples, pick_device(device)):
-        for machine, (vector, threshold) in centres.items():
-            value, _ = anomaly_scores(embedding, vector)
-            passed = np.flatnonzero(value <= threshold)
+        for machine, centre in centres.items():
+            if centre.vectors.shape[1] != embedding.shape[1]:
+                raise UserError(f"{representatives}: is of another network than {weights}; delete it and run again")
+            value, _ = anomaly_scores(embedding, centre.vectors)
+            passed = np.flatnonzero(value <= centre.threshold)
             rows.append(start + passed)
             machines.append(np.full(len(passed), machine, dtype=object))
             values.append(value[passed])
@@ -234,11 +291,23 @@ def _good(clips: Iterable[Decoded], clip_ids: list[str], bad: list[tuple[str, st
             yield samples
 
 
-def join_embeddings(clips: Path, embeddings: Path) -> tuple[pd.DataFrame, NDArray[np.float32]]:
+def join_embeddings(clips: Path, embeddings: Path, distances: bool = False) -> tuple[pd.DataFrame, NDArray[np.float32]]:
     """Return the manifest of the embedded clips and their embeddings, float32 (clips, dim), in the manifest's order.
 
     Clips of unknown domain count as source.
+
+    Args:
+        distances: they are an autoencoder's, which are NaN for a domain without training clips.
+
+    Raises:
+        UserError: the embeddings are of other clips, differ in size, or are not finite.
     """
-    table = read_table("clips", clips).merge(read_table("embeddings", embeddings), on="clip_id")
+    embedded = read_table("embeddings", embeddings)
+    table = read_table("clips", clips).merge(embedded, on="clip_id")
+    if len(table) < len(embedded):
+        raise UserError(f"{embeddings}: has clips that {clips} does not list; delete it and run again")
     table = table.assign(domain=table.domain.fillna("source"))
-    return table.drop(columns="embedding"), np.stack(list(table.embedding)).astype(np.float32)
+    vectors = _stacked(table.embedding, table.clip_id, embeddings)
+    if not distances:
+        _check_finite(vectors, table.clip_id, embeddings)
+    return table.drop(columns="embedding"), vectors

@@ -1,7 +1,6 @@
 """Step 9, tables: a table of the paper with our results beside the published ones."""
 
 import itertools
-import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from typer import Option
 
 from asdpipe import paper
@@ -47,6 +46,12 @@ Parsed = TypeVar("Parsed")
 Groups = dict[str, list[str]]
 
 logger = logging.getLogger(__name__)
+
+
+class SelectionFacts(BaseModel):
+    """What is taken from the facts of a selection."""
+
+    n_out: dict[str, int] = {}
 
 
 class Cell(NamedTuple):
@@ -186,8 +191,11 @@ def _n_out(file: Path) -> dict[str, int]:
         UserError: the file is not that of a selection by score.
     """
     clips = read_table("selected", file, ["clip_id"])
-    metadata = pq.read_schema(file).metadata or {}
-    counts: dict[str, int] = json.loads(metadata.get(b"facts", b"{}")).get("n_out", {})
+    facts = (pq.read_schema(file).metadata or {}).get(b"facts", b"{}")
+    try:
+        counts = SelectionFacts.model_validate_json(facts).n_out
+    except ValidationError:
+        raise UserError(f"{file}: its facts are damaged; delete it and run again") from None
     if len(clips) and not counts:
         message = f"{file}: has no N_out, its clips were drawn at random; Table 4 needs it for its groups"
         raise UserError(f"{message}: set methods.{GROUPING}.external.selection to score")

@@ -163,7 +163,7 @@ def assemble_labels(
         clips: manifest of the training clips; pseudo_labels, selected: tables of the previous stage, or None.
 
     Raises:
-        UserError: classes by attribute are asked for, and a training clip has none.
+        UserError: a training clip has no attributes or no pseudo-label, but its class needs them.
     """
     if method.labels == "attribute" and clips.attributes.isna().any():
         machines = ", ".join(sorted(set(clips.machine[clips.attributes.isna()])))
@@ -174,6 +174,9 @@ def assemble_labels(
     cluster: dict[str, int] = {}
     if pseudo_labels is not None:
         cluster = dict(zip(pseudo_labels.clip_id, pseudo_labels.cluster, strict=True))
+        if missing := sorted(set(clips.clip_id) - set(cluster)):
+            message = f"the pseudo-labels of the stage before lack {len(missing)} training clips, e.g. {missing[0]}"
+            raise UserError(f"{message}; delete them and run again")
     several_sections = clips.groupby("machine").section.nunique() > 1
     names = [
         original_class(
