@@ -3,15 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import safetensors.torch
-from safetensors import SafetensorError
+import torch
 from torch import Tensor
 
 from asdpipe.artifacts import file_digest, written
-from asdpipe.errors import UserError
-from asdpipe.method.autoencoder import Autoencoder
+from asdpipe.method.autoencoder import BANDS, Autoencoder
+from asdpipe.training.weights import Description, read_description, read_weights
 
 # The version counts changes of the features or the layers: old weights must not be read as new ones.
 FORMAT = {"kind": "autoencoder", "version": 1}
@@ -46,29 +46,26 @@ def save_autoencoders(trained: Mapping[str, Trained], weights: Path, description
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+class _Described(Description):
+    kind: Literal["autoencoder"]
+    version: Literal[1]
+    machines: list[str]
+
+
 def load_autoencoders(weights: Path, description: Path) -> dict[str, Trained]:
     """Rebuild the autoencoders, in evaluation mode, by machine type.
 
     Raises:
         UserError: a file is damaged, or the weights are not those of autoencoders of this version.
     """
-    try:
-        content = json.loads(description.read_text())
-        found = {key: content[key] for key in FORMAT}
-        if found != FORMAT:
-            raise ValueError(f"it says {found}, not {FORMAT}")
-        machines = [str(machine) for machine in content["machines"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{description}: does not describe autoencoders ({error}); delete it and run again") from None
+    machines = read_description(_Described, weights, description).machines
+    own = {**Autoencoder().state_dict(), INVERSE_COVARIANCES: torch.empty(2, BANDS, BANDS, dtype=torch.float64)}
+    expected = {f"{machine}/{name}": each for machine in machines for name, each in own.items()}
+    # A domain without training clips has NaN.
+    tensors = read_weights(weights, expected, may_be_nan=lambda name: name.endswith(f"/{INVERSE_COVARIANCES}"))
     trained = {}
-    try:
-        tensors = safetensors.torch.load_file(weights)
-        for machine in machines:
-            prefix = f"{machine}/"
-            own = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
-            model, inverse = Autoencoder(), own.pop(INVERSE_COVARIANCES)
-            model.load_state_dict(own)
-            trained[machine] = Trained(model.eval(), inverse)
-    except (SafetensorError, RuntimeError, OSError, KeyError) as error:
-        raise UserError(f"{weights}: does not hold the weights that {description} describes ({error})") from None
+    for machine in machines:
+        model = Autoencoder()
+        model.load_state_dict({name: tensors[f"{machine}/{name}"] for name in model.state_dict()})
+        trained[machine] = Trained(model.eval(), tensors[f"{machine}/{INVERSE_COVARIANCES}"])
     return trained

@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors.torch
-from safetensors import SafetensorError
+import torch
+from pydantic import Field
 
 from asdpipe.artifacts import file_digest, written
 from asdpipe.config_method import Network
 from asdpipe.errors import UserError
 from asdpipe.method.network import MultiResolutionNetwork
 from asdpipe.training.loop import build_network
+from asdpipe.training.weights import Description, read_description, read_weights
 
 
 def save_model(
@@ -37,20 +39,26 @@ def save_model(
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+class _Described(Description):
+    network: Network
+    num_samples: Annotated[int, Field(ge=1)]
+
+
 def load_model(weights: Path, description: Path) -> tuple[MultiResolutionNetwork, int]:
     """Rebuild a network from weights and description; return it in evaluation mode with its input length in samples.
 
     Raises:
         UserError: a file is damaged, or the weights belong to another network.
     """
+    said = read_description(_Described, weights, description)
     try:
-        content = json.loads(description.read_text())
-        settings, num_samples = Network.model_validate(content["network"]), int(content["num_samples"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{description}: does not describe a model ({error})") from None
-    network = build_network(settings, num_samples)
-    try:
-        network.load_state_dict(safetensors.torch.load_file(weights))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise UserError(f"{weights}: does not hold the weights that {description} describes ({error})") from None
-    return network.eval(), num_samples
+        # Without memory: what is described may be of any size.
+        with torch.device("meta"):
+            expected = build_network(said.network, said.num_samples).state_dict()
+    except (UserError, RuntimeError, OverflowError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{description}: describes no possible network ({reason}); delete it and run again") from None
+    tensors = read_weights(weights, expected)
+    network = build_network(said.network, said.num_samples)
+    network.load_state_dict(tensors)
+    return network.eval(), said.num_samples
