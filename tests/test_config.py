@@ -206,6 +206,38 @@ def test_files_that_are_no_config(tmp_path):
         read_config([broken])
 
 
+# Nine times nine times nine ... of one value.
+ALIASES = b"\n".join(
+    [b"a0: &a0 [1]", *(b"a%d: &a%d [%s]" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9))]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"\xff\xfe", "not valid YAML"),
+        (b"dataset: 2026-02-30", "not valid YAML"),
+        (b"- dataset", "must be a mapping"),
+        (b"dataset: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        (b"{a: " * 5000, "not valid YAML|nested too deeply"),
+        (b"a: &a {a: *a}", "nested too deeply|more than 100000 values"),
+        (ALIASES, "more than 100000 values"),
+        (b"dataset: " + b"x" * 10**6 + b"\nseeds: " + b"y" * 10**6, "seeds = 'y+...y+'"),
+        (b"dataset: tiny\ntriplet: {snr_db: [.nan, 1]}", "triplet.snr_db.0.* finite"),
+        (b"dataset: tiny\ntraining: {learning_rate: .inf}", "training.learning_rate.* finite"),
+        (b"dataset: root\ndatasets: {root: {format: demo, rot: 1}}", "unknown key 'datasets.root.rot'; did you mean"),
+        (b"dataset: p\npools: {p: {format: demo, shards: 1000000000}}", "pools.p.shards = 1000000000"),
+        (b"{1: 2, null: 3}", "1"),
+    ],
+)
+def test_strange_yaml_ends_in_a_short_message(tmp_path, text, words):
+    file = tmp_path / "strange.yaml"
+    file.write_bytes(text)
+    with pytest.raises(UserError, match=words) as error:
+        read_config([file])
+    assert len(str(error.value)) < 2000
+
+
 def test_snakemake_shows_the_message_without_traceback(tmp_path):
     done = run_snakemake(tmp_path, "-n", config=TINY | {"trainings": {"epochs": 3}})
     assert done.returncode != 0

@@ -17,7 +17,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DemoDataset(Section):
@@ -160,7 +160,7 @@ class Pool(Decoding):
     )
     root: str | None = Field(None, description="Folder of the pool; may contain {data_root}.")
     table: PoolTable = PoolTable()
-    shards: PositiveInt = Field(1, description="Parts that are packed and scored separately.")
+    shards: int = Field(1, ge=1, le=100_000, description="Parts that are packed and scored separately.")
     packed: bool = Field(
         True,
         description="Decode once and keep 16 kHz samples (32 kB a second), or decode the files anew in every stage.",

@@ -1,6 +1,8 @@
 """Reading the configuration: YAML files and command line to ``Config``, with error messages for people."""
 
 import difflib
+import itertools
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,12 @@ from asdpipe.config import Config
 from asdpipe.config_data import Dataset, Pool
 from asdpipe.config_method import Method, merge
 from asdpipe.errors import UserError
+
+# Far more than configs have: with aliases, a few lines of YAML can stand for any number of values.
+MOST_VALUES = 100_000
+MOST_LISTED = 20
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
 
 
 def load_config(values: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Config:
@@ -27,8 +35,9 @@ def load_config(values: Mapping[str, Any], files: Iterable[str | Path] = ()) -> 
     try:
         config = Config.model_validate(_plain(values))
     except ValidationError as error:
-        sources = {str(file): yaml.safe_load(Path(file).read_text()) or {} for file in files if Path(file).is_file()}
-        raise UserError("\n".join(_explain(error, sources))) from None
+        lines = list(_explain(error, {str(file): _read(file) for file in files if Path(file).is_file()}))
+        more = [f"and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else []
+        raise UserError("\n".join(lines[:MOST_LISTED] + more)) from None
     config.check()
     return config
 
@@ -41,24 +50,43 @@ def read_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None
     """
     values: dict[str, Any] = {}
     for file in files:
-        try:
-            loaded = yaml.safe_load(Path(file).read_text())
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        except yaml.YAMLError as error:
-            raise UserError(f"{file}: is not valid YAML: {error}") from None
-        if not isinstance(loaded, dict | None):
-            raise UserError(f"{file}: must be a mapping of keys to values")
-        values = merge(values, loaded or {})
+        values = merge(values, _plain(_read(file)))
     return load_config(merge(values, overrides or {}), files)
 
 
+def _read(file: str | Path) -> dict[str, Any]:
+    """Return the values of a YAML file."""
+    try:
+        loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    # ValueError: text that is not UTF-8, and dates that there are not.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: is not valid YAML: {error}") from None
+    if not isinstance(loaded, dict | None):
+        raise UserError(f"{file}: must be a mapping of keys to values")
+    return loaded or {}
+
+
 def _plain(value: Any) -> Any:
-    """Turn Snakemake's ordered mappings and sequences into plain dicts and lists."""
+    """Turn Snakemake's ordered mappings and sequences into plain dicts and lists.
+
+    Raises:
+        UserError: there are too many values, or they hold themselves.
+    """
+    try:
+        return _copied(value, itertools.count())
+    except RecursionError:
+        raise UserError("the configuration is nested too deeply, or holds itself") from None
+
+
+def _copied(value: Any, count: Iterator[int]) -> Any:
+    if next(count) > MOST_VALUES:
+        raise UserError(f"the configuration has more than {MOST_VALUES} values: remove what repeats itself")
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _copied(item, count) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_copied(item, count) for item in value]
     return value
 
 
@@ -80,7 +108,7 @@ def _explain(error: ValidationError, sources: Mapping[str, Any]) -> Iterator[str
                     "--config KEY=VALUE or --configfile config/config.yaml YOUR_FILE)"
                 )
         else:
-            reason = f"{key} = {each['input']!r}: {each['msg'].removeprefix('Value error, ')}"
+            reason = f"{key} = {SHORT.repr(each['input'])}: {each['msg'].removeprefix('Value error, ')}"
         line = f"{where}: {reason}"
         if line not in seen:
             seen.add(line)
@@ -94,7 +122,8 @@ def _siblings(location: Sequence[str]) -> list[str]:
     for part in location:
         # A part that is no field is the free name of a data set, pool or method.
         if part in model.model_fields:
-            model = named.get(part, model.model_fields[part].annotation)
+            inner = named.get(part, model.model_fields[part].annotation)
+            model = inner if hasattr(inner, "model_fields") else model
     return list(model.model_fields)
 
 

@@ -350,3 +350,8 @@ def test_one_optimiser_step_of_the_full_network_at_18_s_changes_the_weights():
     gates = {name for name in named if name.endswith(("down.weight", "up.weight"))}
     assert still < gates
     assert torch.equal(loss.concatenated.weight, centres)
+
+
+def test_a_window_longer_than_the_signal_is_refused_before_it_takes_memory():
+    with pytest.raises(ValueError, match="too few STFT frames"):
+        MultiResolutionNetwork(16_000, 8, (2**40,), 200.0, (32, 16, 8), (16, 8, 4))

@@ -145,6 +145,13 @@ class STFTBranch(nn.Module):
         self.memory_format = torch.channels_last if width >= 64 else torch.contiguous_format
         self.first_bin = first_bin(window, f_min)
         bins = window // 2 + 1 - self.first_bin
+        frames = num_samples // (window // 2) + 1
+        if stft_output_length(frames) < 1 or stft_output_length(bins) < 1 or num_samples <= window // 2:
+            message = (
+                f"a signal of {num_samples} samples has too few STFT frames ({frames}) or bins ({bins}) "
+                f"for a window of {window} samples"
+            )
+            raise ValueError(message)
         hann = torch.hann_window(window)
         self.register_buffer("window", hann / hann.square().sum().sqrt(), persistent=False)
         self.frequency_norm = nn.BatchNorm1d(bins)
@@ -162,13 +169,6 @@ class STFTBranch(nn.Module):
             blocks += [ResidualBlock(previous, out, 1 if group == 0 else 2), ResidualBlock(out, out, 1)]
             previous = out
         self.blocks = nn.Sequential(*blocks)
-        frames = num_samples // (window // 2) + 1
-        if stft_output_length(frames) < 1 or stft_output_length(bins) < 1 or num_samples <= window // 2:
-            message = (
-                f"a signal of {num_samples} samples has too few STFT frames ({frames}) or bins ({bins}) "
-                f"for a window of {window} samples"
-            )
-            raise ValueError(message)
         features = width * stft_output_length(bins)
         self.head = nn.Sequential(nn.BatchNorm1d(features), nn.Linear(features, width, bias=False))
 
