@@ -1,5 +1,7 @@
 """Whole trees of each year, in the organisers' layout and as others rename them."""
 
+import os
+
 import pytest
 
 from asdpipe.artifacts import read_table
@@ -179,3 +181,11 @@ def test_the_step_uses_the_settings_and_writes_the_same_bytes_each_time(tmp_path
             tmp_path / "e",
             truth=str(tmp_path / "labels of 2024"),
         )
+
+
+def test_file_names_that_are_not_utf_8_are_named(tmp_path, write_dcase):
+    root = write_dcase(tmp_path)
+    clip = next((root / "fan/train").iterdir())
+    clip.rename(os.fsdecode(os.fsencode(clip.with_suffix("")) + b"_\xfc.wav"))
+    with pytest.raises(UserError, match=r"the file name 'fan/train/.*_\\udcfc.wav' is not UTF-8; rename the file"):
+        dcase.list_clips(root, "d")

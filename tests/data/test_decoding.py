@@ -107,6 +107,15 @@ def test_rows_without_audio_are_bad_clips(tmp_path):
     ]
 
 
+def test_rows_that_cannot_be_are_bad_clips(tmp_path):
+    file = parquet(tmp_path / "00.parquet", [flac(0), flac(1)], struct=True)
+    clips = list(sources(manifest(file, [-1, 1, 7])))
+    assert [clip.clip_id for clip in clips] == ["id-1", "id1", "id7"]
+    assert [isinstance(clip.source, BadClip) for clip in clips] == [True, False, True]
+    pq.write_table(pa.table({"audio": [1, 2]}), file)
+    assert all("cannot be read" in str(clip.source) for clip in sources(manifest(file, [0, 1])))
+
+
 def test_clips_are_decoded_in_order_by_several_threads_and_not_too_far_ahead():
     lock, running, most, taken, used = threading.Lock(), 0, 0, 0, 0
 

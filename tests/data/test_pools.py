@@ -283,6 +283,17 @@ def test_rows_of_parquet_files_have_labels_of_their_own(tmp_path):
         listed(tmp_path)
 
 
+def test_parquet_files_whose_names_are_no_text_are_left_out(tmp_path):
+    tables(tmp_path / "data")
+    parquet(tmp_path / "data/00.parquet", ["aaaaaaaaaaA"])
+    audio = pa.array([{"bytes": b"x", "path": None}], AUDIO)
+    pq.write_table(pa.table({"video_id": [[1]], "audio": audio}), tmp_path / "data/01.parquet")
+    pq.write_table(pa.table({"video_id": [b"\xff"], "audio": audio}), tmp_path / "data/02.parquet")
+    rows, lost = listed(tmp_path)
+    assert list(rows) == ["data/00.parquet/aaaaaaaaaaA"]
+    assert {clip for clip, why in lost if "cannot be read as parquet" in why} == {"data/01.parquet", "data/02.parquet"}
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     touch(tmp_path, "audio/one/dog.1.wav", "audio/one/cat.wav", "audio/two/cat.wav", "audio/two/rain.flac", "top.ogg")

@@ -174,7 +174,7 @@ def test_an_archive_without_files_is_refused(tmp_path):
     refused(tmp_path, pack(tmp_path / "bad.zip", {"fan/": b"", ".DS_Store": b""}), "holds no file below fan/")
 
 
-@pytest.mark.parametrize("what", ["truncated", "html", "empty", "crc", "directory"])
+@pytest.mark.parametrize("what", ["truncated", "html", "empty", "crc", "directory", "before the beginning"])
 def test_damaged_archives_are_told_from_refused_ones(tmp_path, what):
     archive = pack(tmp_path / "bad.zip", CLIPS)
     content = archive.read_bytes()
@@ -186,6 +186,8 @@ def test_damaged_archives_are_told_from_refused_ones(tmp_path, what):
             # In the clip that is read last.
             "crc": content.replace(NOISE[2:], NOISE[2:-1] + b"?"),
             "directory": content.replace(b"PK\x01\x02", b"PK\x01\x03", 1),
+            # The size and the place of the listing, in the last 22 bytes.
+            "before the beginning": content[:-10] + struct.pack("<IIH", 2**31, 0, 0),
         }[what]
     )
     refused(tmp_path, archive, "is not a whole zip", DamagedArchive)

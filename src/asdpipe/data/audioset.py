@@ -168,8 +168,8 @@ def read_display_names(root: Path) -> dict[str, str]:
             raise UserError(f"{file}: cannot be read as csv ({error})") from None
     for file in _tables(root, ONTOLOGY):
         try:
-            return {each["id"]: each["name"] for each in json.loads(file.read_text(encoding="utf-8-sig"))}
-        except (ValueError, TypeError, KeyError):
+            return {str(each["id"]): str(each["name"]) for each in json.loads(file.read_text(encoding="utf-8-sig"))}
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError(f"{file}: is not AudioSet's ontology, a list of objects with id and name") from None
     logger.warning("%s: holds neither %s nor %s: labels are named by their mids", root, LABELS, ONTOLOGY)
     return {}
@@ -199,24 +199,26 @@ def _parquet_rows(root: Path, names: Mapping[str, str]) -> Found:
                         damaged[str(file)] = "parquet file without the columns video_id and audio (contents of files)"
                         continue
                     table = parquet.read(["video_id", "labels", "human_labels"])
+                # Also that text is UTF-8.
+                table.validate(full=True)
+                video_id = table["video_id"].cast(pa.string()).combine_chunks().fill_null("")
+                own, human = _label_lists(table, "labels"), _label_lists(table, "human_labels")
             except (OSError, pa.ArrowException) as error:
                 damaged[str(file)] = f"cannot be read as parquet ({str(error).partition(chr(10))[0]})"
                 continue
-            own, human = _label_lists(table, "labels"), _label_lists(table, "human_labels")
             if own is not None and human is not None and _lengths(own).equals(_lengths(human)):
                 pairs = zip(pc.list_flatten(own).to_pylist(), pc.list_flatten(human).to_pylist(), strict=True)
                 own_names.update(pairs)
             elif own is None and human is not None:
                 own = renamed(human, mids)
-            parts.append(_rows(file, f"{prefix}{name}", table["video_id"], own))
+            parts.append(_rows(file, f"{prefix}{name}", video_id, own))
     return Found(pa.concat_tables(parts), own_names, damaged)
 
 
 _ROWS = {"clip_id": pa.string(), "path": pa.string(), "row": pa.int32(), "name": pa.string(), "own": STRINGS}
 
 
-def _rows(file: Path, clip_file: str, video_id: pa.ChunkedArray, own: pa.ListArray | None) -> pa.Table:
-    name = video_id.cast(pa.string()).combine_chunks().fill_null("")
+def _rows(file: Path, clip_file: str, name: pa.StringArray, own: pa.ListArray | None) -> pa.Table:
     labels = pa.nulls(len(name), STRINGS)
     if own is not None:
         labels = pc.if_else(pc.greater(_lengths(own), 0), own, labels)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from asdpipe.challenge import YEARS, Part
-from asdpipe.data.clips import add_headers, audio_files
+from asdpipe.data.clips import add_headers, audio_files, check_file_names, check_folder_name
 from asdpipe.data.dcase_counts import check_published
 from asdpipe.data.dcase_names import SPLITS, Clip, bare_stem, known_attributes, parse_clip
 from asdpipe.data.dcase_truth import csv_rows, hide_attributes, label_evaluation, reveal_attributes
@@ -32,7 +32,7 @@ def machine_folders(
         (part by folder, machine, folder), by part and name; without dev_data and eval_data the part is dev.
 
     Raises:
-        UserError: no such folder, no machine type in it, or one that is asked for is missing.
+        UserError: no such folder, no machine type in it, one that is asked for is missing, or a name cannot be used.
     """
     found = _scan(root)
     if not found:
@@ -48,6 +48,8 @@ def machine_folders(
             there = ", ".join(dict.fromkeys(machine for _, machine, _ in found))
             raise UserError(f"{root}: machine type {', '.join(sorted(missing))} is not there; there are: {there}")
         found = [each for each in found if each[1] in wanted]
+    for _, _, folder in found:
+        check_folder_name(folder)
     return found
 
 
@@ -88,6 +90,7 @@ def list_clips(
         raise UserError(f"{truth}: ground truth is read for a year of the challenge only; set the data set's year")
     machines = None if machines is None else sorted(set(machines))
     clips = _read_clips(root, machines, year, parts, check_counts)
+    check_file_names(root, (clip.path.relative_to(root).as_posix() for clip in clips))
     _stop_at_duplicates(clips)
     if year is not None:
         if truth is None and (root / "ground_truth").is_dir():

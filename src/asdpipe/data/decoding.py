@@ -51,6 +51,9 @@ def _from_parquet(path: Path, clips: list[tuple[str, int]]) -> Iterator[Clip]:
     """Yield clips (clip_id, row) of a parquet file by their rows, reading only the row groups that hold them."""
     wanted = deque(sorted(clips, key=lambda clip: clip[1]))
     reason = BadClip("its row of the parquet file holds no audio")
+    while wanted and wanted[0][1] < 0:
+        clip_id, row = wanted.popleft()
+        yield Clip(clip_id, f"{path} row {row}", reason)
     try:
         with pq.ParquetFile(path, buffer_size=BUFFER) as file:
             end = 0
@@ -61,6 +64,7 @@ def _from_parquet(path: Path, clips: list[tuple[str, int]]) -> Iterator[Clip]:
                 for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=["audio"]):
                     audio = batch.column(0)
                     contents = pc.struct_field(audio, "bytes") if pa.types.is_struct(audio.type) else audio
+                    contents = contents.cast(pa.binary())
                     while wanted and wanted[0][1] < start + len(batch):
                         clip_id, row = wanted.popleft()
                         yield Clip(clip_id, f"{path} row {row}", contents[row - start].as_py() or reason)

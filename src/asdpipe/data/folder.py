@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from asdpipe.data.clips import AUDIO_SUFFIXES, add_headers, audio_files
+from asdpipe.data.clips import AUDIO_SUFFIXES, add_headers, audio_files, check_file_names, check_folder_name
 from asdpipe.errors import UserError
 
 SPLITS = ("train", "test")
@@ -132,7 +132,7 @@ def clip_folders(root: Path, machines: Iterable[str] | None = None, table: str |
 
 def _check_machine(folder: Path) -> None:
     for each in (folder, *(below for _, below in _split_folders(folder))):
-        _check_name(each)
+        check_folder_name(each)
     if folder.name in RESERVED:
         raise UserError(f"{folder}: {folder.name} is a row of auc.csv; rename the folder of this machine type")
     if not (folder / "train").is_dir():
@@ -148,21 +148,9 @@ def _check_machine(folder: Path) -> None:
             raise UserError(f"{other}: holds recordings, but only train/ and test/ are read; rename it or move it away")
 
 
-def _check_name(folder: Path) -> None:
-    # Backslashes separate folders in the csv; Snakemake reads braces as wildcards and warns of outer spaces.
-    name = folder.name
-    if not name.isprintable() or name != name.strip() or set(name) & set("\\{}"):
-        message = (
-            f"{str(folder)!r}: the name of a folder must not have braces, backslashes, control characters, "
-            "or spaces at its ends; rename it"
-        )
-        raise UserError(message)
-
-
 def _check_clips(root: Path, clips: Mapping[str, Clip], machines: Iterable[str]) -> None:
-    for clip_id, clip in clips.items():
-        if not _is_utf8(clip_id):
-            raise UserError(f"{root}: the file name {clip_id!r} is not UTF-8; rename the file")
+    check_file_names(root, clips)
+    for clip in clips.values():
         if clip.split == "train" and clip.is_normal is False:
             raise UserError(f"{clip.path}: an anomaly among the training clips; {NORMAL_ONLY}")
     trained = {clip.machine for clip in clips.values() if clip.split == "train"}
@@ -225,14 +213,6 @@ def _has_audio(folder: Path) -> bool:
 def _composed(text: str) -> str:
     # macOS writes "ü" in two characters, other systems in one.
     return unicodedata.normalize("NFC", text)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _table_file(root: Path, table: str | None) -> Path | None:

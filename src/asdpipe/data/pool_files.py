@@ -57,7 +57,8 @@ def watched(folder: Path, levels: int = 2) -> list[str]:
         for entry in entries:
             if _suffix(entry.name) in AUDIO_SUFFIXES:
                 return [str(folder)]
-            if entry.is_dir() and not entry.name.startswith("."):
+            # Snakemake, which watches them, takes no names that are not text.
+            if entry.is_dir() and entry.name.isprintable() and not entry.name.startswith("."):
                 folders.append(folder / entry.name)
     deeper = [watched(each, levels - 1) if levels > 1 else [str(each)] for each in sorted(folders)]
     return [str(folder), *(each for below in deeper for each in below)]

@@ -1,5 +1,6 @@
 """Unpacking a data set's zip: everything is checked before anything appears."""
 
+import errno
 import shutil
 import stat
 import struct
@@ -52,6 +53,11 @@ def unpack(archive: Path, folder: Path, machine: str) -> int:
         _move(temporary / machine, folder / machine, temporary / "replaced")
     except DAMAGE as error:
         raise DamagedArchive(f"{archive}: is not a whole zip ({error})") from None
+    except OSError as error:
+        # Its listing points to before its beginning. Other reasons (a full disk) are not the zip's.
+        if error.errno != errno.EINVAL:
+            raise
+        raise DamagedArchive(f"{archive}: is not a whole zip ({error.strerror})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(entries)
