@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from asdpipe.data.pool_files import STRINGS, files_below, left_out, list_audio, pool_clips, renamed, watched
-from asdpipe.errors import UserError
+from asdpipe.errors import UserError, short
 
 AUDIO_FOLDERS = ("audios", "sr16_audios", "audio")
 TABLE_FOLDERS = ("metadata", "data", ".")
@@ -141,7 +141,7 @@ def read_segments(files: Sequence[Path]) -> Segments:
                         continue
                     mids = row[3].strip(" ,") if len(row) == 4 else ""
                     if not mids or not row[0]:
-                        message = f'expected YTID, start, end, "mid,mid,..."; found {row}'
+                        message = f'expected YTID, start, end, "mid,mid,..."; found {short(str(row))}'
                         raise UserError(f"{file}, line {rows.line_num}: {message}")
                     ytids.append(row[0].rstrip())
                     labels.append(mids)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from asdpipe.data.dcase_names import Clip, Name, bare_stem, parse_name
-from asdpipe.errors import UserError
+from asdpipe.errors import UserError, short
 
 # Machine types whose attributes the challenge hid.
 HIDDEN = {
@@ -282,14 +282,14 @@ def _forget_contradictory_names(named: Iterable[Clip], year: int) -> None:
 def _key(path: Path, line: int, machine: str, file_name: str, year: int) -> Key:
     name = parse_name(bare_stem(file_name), year)
     if name is None or name.is_normal is not None:
-        raise UserError(f"{path}, line {line}: {file_name} is not the name of an evaluation test clip of {year}")
+        raise UserError(f"{path}, line {line}: {short(file_name)} is not the name of an evaluation test clip of {year}")
     return machine, name.section, name.domain, name.number
 
 
 def _full_name(path: Path, line: int, file_name: str, year: int | None) -> Name:
     name = parse_name(bare_stem(file_name), year)
     if name is None or name.is_normal is None:
-        raise UserError(f"{path}, line {line}: {file_name} is not a full name with label and domain")
+        raise UserError(f"{path}, line {line}: {short(file_name)} is not a full name with label and domain")
     return name
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from asdpipe.data.clips import AUDIO_SUFFIXES, add_headers, audio_files, check_file_names, check_folder_name
-from asdpipe.errors import UserError
+from asdpipe.errors import UserError, short
 
 SPLITS = ("train", "test")
 TABLE = "clips.csv"
@@ -258,20 +258,21 @@ def _clip_of(row: Mapping[str, str], names: Mapping[str, str], machines: Iterabl
     if len(found) > 1:
         raise BadRow(f"{text} may be {' or '.join(found)}; give its path below the data set's root")
     if not found:
-        of = f" of machine type {machine}" if machine else ""
-        message = f"{text or 'an empty name'} is no audio file in train/ or test/{of}; give its path below the root"
-        raise BadRow(message)
+        of = f" of machine type {short(machine)}" if machine else ""
+        named = short(text) or "an empty name"
+        raise BadRow(f"{named} is no audio file in train/ or test/{of}; give its path below the root")
     return names[found[0]]
 
 
 def _facts(row: Mapping[str, str], clip: Clip) -> Facts:
     label, domain, section = row.get("label", ""), row.get("domain", ""), row.get("section", "")
     if label and label.casefold() not in LABELS:
-        raise BadRow(f"unknown label {label!r}; write normal (or 0, false), anomaly (or abnormal, 1, true), or nothing")
+        words = "normal (or 0, false), anomaly (or abnormal, 1, true), or nothing"
+        raise BadRow(f"unknown label {short(label)!r}; write {words}")
     if domain and domain.casefold() not in DOMAINS:
-        raise BadRow(f"unknown domain {domain!r}; write source, target, or nothing")
+        raise BadRow(f"unknown domain {short(domain)!r}; write source, target, or nothing")
     if not section.isprintable() or set(section) & set("/\\"):
-        raise BadRow(f"section {section!r} has a character that file names cannot have")
+        raise BadRow(f"section {short(section)!r} has a character that file names cannot have")
     is_normal = LABELS.get(label.casefold())
     if clip.split == "train" and is_normal is False:
         raise BadRow(f"{row['file']}: an anomaly among the training clips; {NORMAL_ONLY}")
@@ -320,8 +321,8 @@ def _columns(names: list[str], where: str) -> list[str]:
     for name, column in zip(names, columns, strict=True):
         if column not in COLUMNS:
             nearest = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0)[0]
-            message = f"{where}: unknown column {name!r}; did you mean {nearest!r}? There are: {', '.join(COLUMNS)}"
-            raise UserError(message)
+            message = f"{where}: unknown column {short(name)!r}; did you mean {nearest!r}?"
+            raise UserError(f"{message} There are: {', '.join(COLUMNS)}")
         if columns.count(column) > 1:
             raise UserError(f"{where}: column {column!r} stands there twice")
     if "file" not in columns:

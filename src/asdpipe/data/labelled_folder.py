@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from asdpipe.config_data import PoolTable
 from asdpipe.data.pool_files import STRINGS, left_out, list_audio, pool_clips, watched
-from asdpipe.errors import UserError
+from asdpipe.errors import UserError, short
 
 
 def list_clips(root: Path, pool: str, table: PoolTable, shards: int) -> tuple[pa.Table, pd.DataFrame]:
@@ -82,7 +82,7 @@ def _read(file: Path, table: PoolTable) -> pd.DataFrame:
                 column = getattr(table, key)
                 if column not in (rows.fieldnames or ()):
                     found = ", ".join(rows.fieldnames or ()) or "nothing"
-                    raise UserError(f"{file}: has no column {column!r} but {found}; set table.{key}")
+                    raise UserError(f"{file}: has no column {column!r} but {short(found)}; set table.{key}")
             for row in rows:
                 if None in row or None in row.values():
                     message = "as many cells as the first line expected; quote labels that hold commas"
