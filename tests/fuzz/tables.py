@@ -84,7 +84,7 @@ def _labels(at: Place) -> None:
     table = assemble_labels(
         training_clips(at("clips"), at("waveforms")),
         read_table("pseudo_labels", at("pseudo_labels")),
-        packed_clips(read_table("selected", at("selected")), [at("pool_waveforms")]),
+        packed_clips(read_table("selected", at("selected")), at("pool_waveforms")),
         method,
     )
     write_table("labels", table, at("new_labels"))
