@@ -208,6 +208,7 @@ def test_the_csv_may_have_another_name_which_must_exist(own):
         ("", "is empty; its first line names the columns: file"),
         ("file\nfan/test/none.wav\n", "line 2: fan/test/none.wav is no audio file in train/ or test/"),
         ("file\nfan/test/x\n", "line 2: fan/test/x is no audio file"),
+        ("label,file\nnormal\n", "line 2: an empty name is no audio file"),
         (
             "file,machine\nfan/test/x.wav,pump\n",
             "line 2: fan/test/x.wav is no audio file in train/ or test/ of machine",

@@ -309,7 +309,8 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 )
                 raise UserError(message)
             elif row:
-                yield reader.line_num, dict(zip(columns, row, strict=False))
+                # Where the last cells are empty, spreadsheets leave them out.
+                yield reader.line_num, {"file": "", **dict(zip(columns, row, strict=False))}
     except csv.Error as error:
         raise UserError(f"{file}, line {reader.line_num}: cannot be read as csv ({error})") from None
     if not columns:
