@@ -1,11 +1,13 @@
 """What several test modules share: small recordings, and the real snakemake in a folder of its own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -45,9 +47,17 @@ TINY = {
 
 
 def run_snakemake(
-    folder: Path, *arguments: str, config: dict | str | None = None, tree: Path = ROOT
+    folder: Path,
+    *arguments: str,
+    config: dict | str | None = None,
+    tree: Path = ROOT,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a tree's workflow in ``folder``, all output in stdout; a given config, or its YAML, is used."""
+    """Run a tree's workflow in ``folder``, all output in stdout; a given config, or its YAML, is used.
+
+    Args:
+        environment: variables that the jobs have, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
     if config is not None:
@@ -61,6 +71,7 @@ def run_snakemake(
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        env={**os.environ, **environment},
     )
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asdpipe.artifacts import SCHEMAS, file_digest
+from tests import golden
 from tests.conftest import TINY, run_asdpipe, run_snakemake
 
 # The chain repeats itself after stage 2; make demo runs all five.
@@ -34,7 +35,7 @@ TABLES = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the stages once."""
     folder = tmp_path_factory.mktemp("run")
-    done = run_snakemake(folder, TARGET, config=TINY)
+    done = run_snakemake(folder, TARGET, config=TINY, environment=golden.PINNED)
     assert done.returncode == 0, done.stdout[-5000:]
     return folder
 
@@ -94,6 +95,16 @@ def test_the_result_keeps_its_contract(run: Path) -> None:
             assert by_row.official["hmean"] == pytest.approx(len(values) / (1 / values).sum(), abs=1e-2)
         assert (frame.seeds == 1).all()
         assert frame.auc_var.isna().all()
+
+
+def test_the_results_are_those_that_were_written_down(run: Path) -> None:
+    found, expected = golden.results(run), pd.read_csv(golden.FILE)
+    pd.testing.assert_frame_equal(found.iloc[:, :3], expected.iloc[:, :3])
+    hint = "; if the method was changed on purpose, run: python -m tests.golden"
+    assert found.loss.tolist() == pytest.approx(expected.loss.tolist(), rel=golden.LOSS_TOLERANCE), hint
+    metrics = golden.COLUMNS[3:-1]
+    difference = (found[metrics] - expected[metrics]).abs().max()
+    assert difference.max() <= golden.AUC_TOLERANCE, f"{difference}{hint}"
 
 
 def test_a_second_run_does_nothing(run: Path) -> None:
@@ -252,7 +263,7 @@ def test_scores_are_cosines_to_the_representatives(run: Path) -> None:
 
 def test_same_seed_same_bytes_and_another_seed_differs(run: Path, tmp_path: Path) -> None:
     targets = ["results/stage2/auc.csv", "results/tiny/ba_trp/seed1/stage1/auc.csv"]
-    done = run_snakemake(tmp_path, *targets, config=TINY)
+    done = run_snakemake(tmp_path, *targets, config=TINY, environment=golden.PINNED)
     assert done.returncode == 0, done.stdout[-3000:]
     compared = 0
     for file in sorted((tmp_path / "results").rglob("*")):
