@@ -14,9 +14,9 @@ from tests.conftest import ROOT, TINY, run_snakemake
 FILE = ROOT / "tests/golden_auc.csv"
 STAGES = (1, 2, 3)
 COLUMNS = ["stage", "split", "machine", "auc", "auc_source", "auc_target", "pauc", "official", "loss"]
-# Instructions that every x86-64 CPU of the last ten years has. With AVX-512 instead of AVX2, stage 1 has the same loss to
-# four decimals, yet AUCs of machine types up to 6 points away, and their mean 2: after one epoch cosines differ in the
-# sixth decimal only, which is where rounding is.
+# Instructions that every x86-64 CPU of the last ten years has. With AVX-512 instead of AVX2, stage 1 has the same loss
+# to four decimals, yet AUCs of machine types up to 6 points away, and their mean 2: after one epoch cosines differ in
+# the sixth decimal only, which is where rounding is.
 PINNED = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
