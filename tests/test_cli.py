@@ -76,7 +76,7 @@ def test_wrong_settings_and_damaged_tables_end_in_a_message(tmp_path):
     outputs = ["--labels", tmp_path / "out.parquet"]
     wrong = run_asdpipe("pseudo-label", "--settings", '{"pseudo_label": {}}', "--seed", 0, *files, *outputs)
     foreign = run_asdpipe("pseudo-label", "--settings", "{}", "--seed", 0, *files, *outputs)
-    for done, words in ((wrong, "pseudo_label"), (foreign, "is not a table of clips")):
+    for done, words in ((wrong, "pseudo_label"), (foreign, "is not a table of embeddings")):
         assert done.returncode == 1
         assert words in done.stderr
         assert "Traceback" not in done.stderr

@@ -264,9 +264,9 @@ def changed(content: str) -> list[tuple[str, str]]:
     """Return damaged descriptions and what is said of them."""
     good = json.loads(content)
     return [
-        ("", "EOF"),
-        (content[:20], "EOF"),
-        ("[]", "should be an object"),
+        ("", "Invalid JSON: EOF"),
+        (content[:20], "Invalid JSON: EOF"),
+        ("[]", "Input should be an object"),
         (json.dumps({"network": {}}), "weights_sha256: Field required"),
         (json.dumps(good | {"kind": "other"}), "kind: Input should be 'autoencoder'"),
         (json.dumps(good | {"version": 2}), "version: Input should be 1"),

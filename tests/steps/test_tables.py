@@ -52,7 +52,8 @@ class Folder:
     def selection(self, dataset: str, n_out: dict[str, int], clips: int = 0) -> None:
         """Write a selection with these N_out."""
         file = self.path / f"selected{len(self.selected)}.parquet"
-        columns = {name: [None] * clips for name in SCHEMAS["selected"].names}
+        texts = {name: [f"{name} {clip}" for clip in range(clips)] for name in ("clip_id", "machine", "mid")}
+        columns = {name: texts.get(name, [None] * clips) for name in SCHEMAS["selected"].names}
         write_table("selected", pd.DataFrame(columns), file, {"n_out": n_out, "pool": 9})
         self.selected.append(file)
         self.selected_of.append(dataset)
