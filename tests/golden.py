@@ -23,10 +23,12 @@ PINNED = {
     "MKL_CBWR": "AVX2",
     "OPENBLAS_CORETYPE": "Haswell",
 }
-# Relative. Other instructions or another number of threads change the losses of a small training by 2e-6.
-LOSS_TOLERANCE = 1e-4
-# In percent: none may change, as with these instructions the same CPU gives the same bytes. Other CPUs were not tried.
-AUC_TOLERANCE = 0.01
+# Relative. Other instructions or another number of threads change the losses of a small training by 2e-6; CPUs of other
+# makers were not tried. A changed setting or equation moves them by more than this.
+LOSS_TOLERANCE = 1e-3
+# In percentage points. With the same instructions the same CPU gives the same bytes; with others two pairs of the
+# sixteen that make an AUC here may change places.
+AUC_TOLERANCE = 12.5
 
 
 def results(folder: Path) -> pd.DataFrame:
