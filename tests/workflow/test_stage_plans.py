@@ -73,7 +73,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     assert done.returncode == 0, done.stdout[-3000:]
     commands = [shlex.split(line.partition(": ")[2]) for line in done.stdout.splitlines() if line.startswith("Shell")]
     makes: dict[str, set[str]] = {}
-    for words in commands:
+    for command in commands:
+        words = command[1:] if command[0] == "exec" else command
         files = {each for each in words if re.fullmatch(r"results/.*\.(parquet|int16|safetensors|json|csv)", each)}
         if words[0] == "ln":
             made = {f"{words[4].partition('=')[2]}/{file.rpartition('/')[2]}" for file in files}

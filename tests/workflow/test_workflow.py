@@ -197,7 +197,8 @@ def test_explain_leads_from_a_result_to_the_recordings(run: Path) -> None:
     record = json.loads((run / f"results/stage{LAST}/provenance/auc.csv.json").read_text())
     assert record["seeds"] == TINY["seeds"]
     (training,) = record["config"]["train"]
-    assert training["training"] == TINY["training"] | {"learning_rate": 0.001, "weight_decay": 0.01}
+    defaults = {"learning_rate": 0.001, "weight_decay": 0.01, "precision": "auto"}
+    assert training["training"] == TINY["training"] | defaults
     assert [each["method"] for each in record["config"]["evaluate"]] == ["ba_trp_ps_ex", "raw_logmel"]
     assert str(run) not in json.dumps(record)
 
