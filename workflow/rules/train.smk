@@ -1,6 +1,15 @@
 """Train one stage from scratch: on machine labels in stage 1, on pseudo-labels and external clips after it."""
 
 
+# A rule that is made of another one does not take over that it is local.
+localrules:
+    share_every_model,
+    share_first_representatives,
+    share_every_representatives,
+    share_first_scores,
+    share_first_external,
+
+
 rule share_first_model:
     input:
         owned(FIRST_OWNER, *MODEL),
