@@ -103,6 +103,14 @@ def test_every_rule_says_all_that_users_rely_on():
     assert rules == 24
 
 
+def test_a_rule_made_of_a_local_one_is_local_too():
+    smk = "\n".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    local = re.findall(r"^rule (\w+):(?:(?!^rule )[\s\S])*?^    localrule: True", smk, flags=re.M)
+    made = {name for base, name in re.findall(r"^use rule (\w+) as (\w+)", smk, flags=re.M) if base in local}
+    assert made
+    assert made == set(re.findall(r"^    (share_\w+),$", smk, flags=re.M))
+
+
 def test_every_rule_names_the_code_of_its_step():
     named = 0
     for file in (ROOT / "workflow/rules").glob("*.smk"):
