@@ -1,6 +1,7 @@
 """A real process that trains a stage, killed and stopped on the way: its artifacts are those of an undisturbed one."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import write_table
+from asdpipe.artifacts import read_table, write_table
+from asdpipe.steps import train as step
 from asdpipe.steps.train import CHECKPOINT
 
 RATE, SAMPLES, EPOCHS = 16_000, 2000, 12
@@ -125,3 +127,56 @@ def test_the_state_of_a_training_of_other_things_is_not_taken(inputs, tmp_path, 
     wait_for_epoch(stage / CHECKPOINT, process)
     process.kill()
     assert "other settings, inputs or code, starting from the beginning" in process.communicate()[1]
+
+
+class Reached(Exception):
+    """The training would begin now."""
+
+
+def test_all_that_decides_how_a_training_ends_is_in_the_identity_of_its_state(inputs, tmp_path, monkeypatch):
+    def identity(**changes) -> str:
+        found = []
+
+        def begin(*arguments, **_):
+            found.append(arguments[6]._identity)
+            raise Reached
+
+        monkeypatch.setattr(step.loop, "train", begin)
+        files = {"clips": "clips.parquet", "index": "waveforms.parquet", "samples": "waveforms.int16"}
+        outputs = dict(zip(("labels", "weights", "description", "history"), OUTPUTS, strict=True))
+        arguments = {"settings": json.dumps(SETTINGS), "num_samples": SAMPLES, "stage": 1, "seed": 0, "device": "cpu"}
+        arguments |= {name: inputs / file for name, file in files.items()}
+        arguments |= {name: tmp_path / file for name, file in outputs.items()}
+        with pytest.raises(Reached):
+            step.train(**arguments | changes)
+        return found[0]
+
+    found = [identity()]
+    assert identity(device="auto", torch_compile=True, history=tmp_path / "elsewhere.csv") == found[0]
+    found += [identity(**change) for change in ({"seed": 1}, {"stage": 2}, {"num_samples": SAMPLES + 1})]
+    for section, values in (
+        ("network", SETTINGS["network"] | {"width": 16}),
+        ("loss", {"subclusters": 3}),
+        ("triplet", {"semitones": [5, 7]}),
+        ("training", SETTINGS["training"] | {"epochs": 13}),
+    ):
+        found.append(identity(settings=json.dumps(SETTINGS | {section: values})))
+    # The same clips with other samples: cut elsewhere, or of another time.
+    index, samples = tmp_path / "index", tmp_path / "samples"
+    packed = read_table("waveforms", inputs / "waveforms.parquet")
+    lengths = np.array([2400, 2600, *[2500] * (len(packed) - 2)])
+    write_table("waveforms", packed.assign(num_samples=lengths, offset=lengths.cumsum() - lengths), index)
+    found.append(identity(index=index))
+    samples.write_bytes((inputs / "waveforms.int16").read_bytes())
+    time_ns = (inputs / "waveforms.int16").stat().st_mtime_ns
+    os.utime(samples, ns=(time_ns, time_ns))
+    assert identity(samples=samples) == found[0]
+    os.utime(samples, ns=(time_ns, time_ns + 1))
+    found.append(identity(samples=samples))
+    clips = tmp_path / "clips"
+    table = read_table("clips", inputs / "clips.parquet")
+    write_table("clips", table.assign(domain=table.domain.iloc[::-1].to_numpy()), clips)
+    found.append(identity(clips=clips))
+    monkeypatch.setattr(step, "step_digest", lambda *_: "another")
+    found.append(identity())
+    assert len({*found}) == len(found)
