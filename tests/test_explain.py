@@ -206,3 +206,20 @@ def test_files_without_and_with_damaged_records_end_in_a_message(made):
     record_path(Path("results/model3")).write_text("{")
     with pytest.raises(UserError, match=r"model3.json: is not a record"):
         explain(Path("results/verdict"))
+
+
+def test_links_in_a_circle_and_records_that_were_tampered_with_hang_and_crash_nothing(made):
+    Path("results/clips").unlink()
+    Path("results/clips").symlink_to("clips")
+    assert "results/clips  is not there any more" in told("results/verdict")
+    record = record_path(Path("results/model3"))
+    good = record.read_text()
+    digest = read_record(Path("results/model3")).inputs["clips"][0].sha256
+    # A file that is made of itself, and what looks like markup.
+    for old, new in (("results/clips", "results/notes3"), (digest, "[/b]"), ('"learn"', '"[/b]learn"')):
+        record.write_text(good.replace(old, new))
+        record_path(Path("results/notes3")).write_text(record.read_text())
+        assert "results/model3" in told("results/verdict")
+    record.write_text(good.replace("results/clips", "results/\\u0000"))
+    with pytest.raises(UserError, match=r"model3.json: is not a record"):
+        told("results/verdict")

@@ -36,8 +36,8 @@ class Source(NamedTuple):
     """A parsed module."""
 
     body: list[ast.stmt]
-    definitions: dict[str, ast.stmt]
-    """Functions, classes and variables, by name."""
+    definitions: dict[str, list[ast.stmt]]
+    """Functions, classes and variables, by name; more than one where a later one builds on an earlier."""
     imports: dict[str, list[ast.stmt]]
     """Import statements, by the names that they bind."""
     rest: list[ast.stmt]
@@ -68,11 +68,10 @@ def _content(part: Part) -> tuple[str, list[Part]]:
     uses: list[Part] = []
     if part.module in LEFT_OUT:
         # Only plain numbers and texts count, such as the sample rate.
-        constant = source.definitions.get(part.name)
-        nodes = [constant] if isinstance(constant, ast.Assign) and isinstance(constant.value, ast.Constant) else []
+        own = source.definitions.get(part.name, [])
+        nodes = [each for each in own if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)]
     elif part.name:
-        own = source.definitions.get(part.name)
-        nodes = [*source.rest, *([own] if own else [])]
+        nodes = [*source.rest, *source.definitions.get(part.name, [])]
         # The name itself: it may be one that the module imported.
         names = {part.name, *(each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name))}
         nodes += [each for name in sorted(names & source.imports.keys()) for each in source.imports[name]]
@@ -85,15 +84,15 @@ def _content(part: Part) -> tuple[str, list[Part]]:
 @cache
 def _source(module: str) -> Source:
     body = ast.parse(_file(module).read_bytes()).body
-    definitions: dict[str, ast.stmt] = {}
+    definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, list[ast.stmt]] = {}
     rest: list[ast.stmt] = []
     for node in body:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                definitions[name] = node
+                definitions.setdefault(name, []).append(node)
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                definitions[name] = node
+                definitions.setdefault(name, []).append(node)
             case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
                 # One alias each: another name on the same line is no change of this one.
                 for alias in aliases:

@@ -73,7 +73,7 @@ class _Explained:
         """Add a node, and below it what its files were made from."""
         first = made.files[0].path
         lines = [self._line(file, link) for file, link in zip(made.files, made.links, strict=True)]
-        lines[0] += f"  [bold]{made.record.step}[/bold]" if made.record else "  not made by a step"
+        lines[0] += f"  [bold]{escape(made.record.step)}[/bold]" if made.record else "  not made by a step"
         lines += [f"[dim]and {len(alike)} more, made alike: {escape(_names(alike))}[/dim]"] if alike else []
         if made.record is None:
             parent.add("\n".join(lines))
@@ -98,9 +98,9 @@ class _Explained:
         if not path.exists():
             return f"{line}  [red]is not there any more[/red]"
         now, record = self._read(path), read_record(path)
-        line += f"  [cyan]{now.sha256[:DIGITS]}[/cyan]" if now.sha256 else ""
+        line += f"  [cyan]{escape(now.sha256[:DIGITS])}[/cyan]" if now.sha256 else ""
         if now.sha256 != file.sha256:
-            line += f"  [red]has changed since it was read: it was {(file.sha256 or '')[:DIGITS]}[/red]"
+            line += f"  [red]has changed since it was read: it was {escape((file.sha256 or '')[:DIGITS])}[/red]"
         elif record and record.file.sha256 != now.sha256:
             line += "  [red]has changed since the step made it[/red]"
         return line
@@ -138,6 +138,8 @@ class _Explained:
             return made.files[0].path
         run = _run(made.record)
         if run not in self._shapes:
+            # For records that lead in a circle.
+            self._shapes[run] = ""
             settings = {key: value for key, value in made.record.settings.items() if key not in ALIKE}
             below = sorted(self._shape(each) for each in self._inputs(made.record))
             self._shapes[run] = str(hash((made.record.step, made.record.code, _json(settings), tuple(below))))
@@ -151,7 +153,9 @@ def _run(record: Record) -> str:
 
 def _target(path: Path) -> Path:
     """Return the file that a link leads to; folders above it may be links, too, and stay as they are."""
-    while path.is_symlink():
+    seen: set[Path] = set()
+    while path.is_symlink() and path not in seen:
+        seen.add(path)
         path = Path(*_normal((path.parent / path.readlink()).parts))
     return path
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asdpipe.artifacts import file_digest, written
 from asdpipe.code_digest import step_digest
@@ -28,7 +28,7 @@ class File(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str
+    path: str = Field(pattern=r"^[^\x00]*$")
     size: int | None = None
     """In bytes; none: a folder, whose content has no digest."""
     sha256: str | None = None
