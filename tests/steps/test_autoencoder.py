@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +19,7 @@ from asdpipe.config_method import Autoencoder
 from asdpipe.errors import UserError
 from asdpipe.method.autoencoder import clip_distances
 from asdpipe.steps.autoencoder import embed_autoencoder, train_autoencoder
+from asdpipe.steps.train import CHECKPOINT
 from asdpipe.training import autoencoder_loop
 from tests.conftest import read_facts
 
@@ -210,6 +213,30 @@ def test_another_machine_type_leaves_the_first_ones_weights_as_they_are(folder, 
         assert set(tensors) == {key for key in both if key.startswith(f"{machine}/")}
         assert all(torch.equal(tensors[key], both[key]) for key in tensors)
         assert f"{machine} (1/1): 9 source and 3 target clips" in caplog.text
+
+
+def test_a_signal_after_the_last_epoch_of_a_machine_type_ends_the_step_before_the_next(
+    folder, files, trained, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    real = autoencoder_loop.inverse_covariances
+
+    def signalled(batches):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(autoencoder_loop, "inverse_covariances", signalled)
+        with pytest.raises(UserError, match=r"^fan: stopped by a signal after epoch 3 .*nothing is lost"):
+            train(tmp_path, files)
+    states = sorted(each.name for each in tmp_path.iterdir())
+    assert states == [f"fan.{CHECKPOINT}"]
+    # The state of one machine type is not that of another.
+    (tmp_path / states[0]).rename(tmp_path / f"fan.layers ä=1.{CHECKPOINT}")
+    again = train(tmp_path, files)
+    assert "other settings, inputs or code, starting from the beginning" in caplog.text
+    assert again["weights"].read_bytes() == trained["weights"].read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(OUTPUTS)
 
 
 def test_machine_types_and_seeds_have_draws_of_their_own(tmp_path):

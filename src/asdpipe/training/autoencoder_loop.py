@@ -106,6 +106,9 @@ def train_autoencoder(
     source = torch.from_numpy(is_source[vectors.clip.numpy()])
     batches = shuffled(training, settings.batch_size, draws)
     inverse = inverse_covariances((errors(model, vectors, chosen), source[chosen].to(device)) for chosen in batches)
+    if checkpoint:
+        # A signal that came since the last epoch must not be lost: another machine type's training may follow.
+        checkpoint.end_if_asked(running)
     return model.cpu().eval(), inverse, pd.DataFrame(running.history)
 
 

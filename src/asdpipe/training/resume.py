@@ -126,6 +126,10 @@ class Checkpoint:
         metadata = {"made_of": self._identity, "facts": json.dumps(facts)}
         with written(self.path) as temporary:
             temporary.write_bytes(safetensors.torch.save(tensors, metadata))
+        self.end_if_asked(running)
+
+    def end_if_asked(self, running: Running) -> None:
+        """Raise ``Interrupted`` if the process is asked to end; the state must have been saved."""
         if self.stop_asked.is_set():
             message = (
                 f"stopped by a signal after epoch {len(running.history)} and {len(running.losses)} steps; "
