@@ -133,6 +133,17 @@ def test_a_signal_lets_the_step_end_and_nothing_is_lost(undisturbed, tmp_path, m
     assert len(counted) == EPOCHS * STEPS - step
 
 
+def test_a_training_that_went_on_may_be_interrupted_within_that_epoch(undisturbed, tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    interrupted_after_an_epoch(path, {}, monkeypatch)
+    with monkeypatch.context() as patch:
+        signal_in_step(patch, 1, signal.SIGTERM)
+        checkpoint = Checkpoint(path, {})
+        with checkpoint.stoppable(), pytest.raises(Interrupted, match="after epoch 1 and 1 steps"):
+            train(checkpoint)
+    assert_same(train(Checkpoint(path, {})), undisturbed)
+
+
 def test_signals_that_are_ignored_stay_so_and_handlers_come_back(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
