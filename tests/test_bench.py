@@ -84,25 +84,30 @@ class Canned(bench.Bench):
     """Measurements that were made before, by name and threads."""
 
     def __init__(self, folder: Path, runs: dict[tuple[str, int], bench.Run]) -> None:
-        super().__init__(folder, SIZE._replace(threads=2, steps=3), limit=1)
+        super().__init__(folder, SIZE._replace(threads=2, steps=3, semitones=(6, 8)), limit=1)
         self.runs = runs
 
-    def run(self, name: str, threads: int | None = None) -> bench.Run:
-        return self.runs[name, threads or 2]
+    def run(self, name: str, threads: int | None = None, semitones: int | None = None) -> bench.Run:
+        return self.runs[name, semitones or threads or 2]
 
 
 def test_training_is_compared_with_both_plain_ones_and_with_one_thread(tmp_path):
     runs = {
         ("train", 2): run(1, 2, 3),
         ("train", 1): run(4, 4, 4),
-        ("train_torchaudio", 2): run(30, unfinished=90),
+        ("train_torchaudio", 6): run(20, 24),
+        ("train_torchaudio", 7): run(32, unfinished=44),
+        ("train_torchaudio", 8): run(40, out_of_memory=1),
         ("train_our_pitch", 2): run(4, 6, 5),
     }
     rows, curve = bench.training_rows(Canned(tmp_path, runs))
-    assert [row.ratio for row in rows] == [30, 2.5, 2]
-    assert [row.ours for row in rows] == [3, 3, 3]
-    assert rows[0].note == "at least; 1 of 3 steps, at +7; stopped after 90 s of one"
-    assert rows[1].note == "3 of 3 steps, at +7, +7, +7"
+    # Of 20, 24, 32, 40 and 44 seconds, or more.
+    assert [row.ratio for row in rows] == [16, 16, 2.5, 2]
+    assert [row.ours for row in rows] == [3, 3, 3, 3]
+    assert [row.note for row in rows[:2]] == [
+        "at least; 4 steps, at +7, +7, +7, +7; 1 more stopped after up to 44 s; 1 left out for want of memory"
+    ] * 2
+    assert rows[2].note == "3 of 3 steps, at +7, +7, +7"
     assert curve.seconds.tolist() == [1, 3, 6, 4, 8, 12]
     assert curve.clips.tolist() == [6, 12, 18] * 2
     runs["train", 1] = run(4, unfinished=50)

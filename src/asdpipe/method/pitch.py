@@ -8,6 +8,7 @@ shifts of a batch.
 
 import functools
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,13 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asdpipe.method.network import SAMPLE_RATE, magnitude
+from asdpipe.method.network import SAMPLE_RATE
 
 WINDOW = 512
 HOP = 128
 # Zero crossings on each side of the windowed sinc, and the share of the band it keeps.
 LOWPASS_WIDTH = 6
 ROLLOFF = 0.99
+# Frames of the phase vocoder that are summed at once.
+SUM_BLOCK = 16
+# Smallest block of output samples, and float32 numbers that fill a vector register.
+BLOCK, VECTOR = 4096, 8
 
 
 def stretch_rate(semitones: int) -> float:
@@ -38,14 +43,16 @@ class Polar(NamedTuple):
     """A complex STFT taken apart for the phase vocoder; all (batch, frames, bins)."""
 
     magnitude: Tensor
+    growth: Tensor
+    """Magnitude of the next frame less that of this one."""
     first_phase: Tensor
     """Phase of the first frame, (batch, 1, bins)."""
     step: Tensor
     """Phase from each frame to the next, within half a turn."""
 
-    def rows(self, index: Tensor) -> "Polar":
-        """Return some clips of the batch."""
-        return Polar(self.magnitude[index], self.first_phase[index], self.step[index])
+    def split(self, counts: list[int]) -> Iterator["Polar"]:
+        """Return views of so many clips each."""
+        return map(Polar, *(each.split(counts) for each in self))
 
 
 def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
@@ -55,39 +62,55 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
         x: waveforms (batch, samples), float32.
         semitones: whole numbers, int (batch,) on the CPU.
     """
+    # Sorted by shift, the clips of one shift are a slice.
+    order = semitones.argsort(stable=True)
+    values, counts = semitones.unique(return_counts=True)
     window = torch.hann_window(WINDOW, dtype=x.dtype, device=x.device)
-    polar = analyse(x, window)
-    shifted = torch.empty_like(x)
-    for value in semitones.unique().tolist():
-        rows = (semitones == value).nonzero().squeeze(1).to(x.device, non_blocking=True)
+    polar = analyse(x[order.to(x.device, non_blocking=True)], window)
+    shifted = []
+    for value, rows in zip(values.tolist(), polar.split(counts.tolist()), strict=True):
         rate = stretch_rate(value)
-        stretched = stretch(polar.rows(rows), rate)
-        slow = synthesise(stretched, window, round(x.shape[1] / rate))
-        shifted[rows] = resample(slow, resampling_ratio(value), x.shape[1])
-    return shifted
+        slow = synthesise(stretch(rows, rate), window, round(x.shape[1] / rate))
+        shifted.append(resample(slow, resampling_ratio(value), x.shape[1]))
+    return torch.cat(shifted)[order.argsort().to(x.device, non_blocking=True)]
 
 
 def analyse(x: Tensor, window: Tensor) -> Polar:
     """Return magnitudes and phase steps of the STFT of waveforms (batch, samples)."""
     spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True).transpose(1, 2)
-    phase = spectrum.angle()
-    # After the last frame comes silence, as torchaudio pads it.
-    step = torch.cat([phase[:, 1:], torch.zeros_like(phase[:, :1])], dim=1).sub_(phase)
+    # Side by side in memory, as complex numbers lie, both would take twice the time.
+    real, imaginary = torch.view_as_real(spectrum).movedim(-1, 0).contiguous()
+    phase = torch.atan2(imaginary, real)
+    step = _differences(phase)
     # Whole turns do not matter, but would cost precision when the steps are summed.
     step -= (step / (2 * math.pi)).round_().mul_(2 * math.pi)
-    return Polar(magnitude(spectrum), phase[:, :1], step)
+    magnitude = real.square_().add_(imaginary.square_()).sqrt_()
+    return Polar(magnitude, _differences(magnitude), phase[:, :1], step)
+
+
+def _differences(x: Tensor) -> Tensor:
+    """Return each frame's difference to the next, (batch, frames, bins); after the last comes silence (torchaudio)."""
+    return F.pad(x[:, 1:], (0, 0, 0, 1)).sub_(x)
 
 
 def stretch(polar: Polar, rate: float) -> Tensor:
     """Return the complex STFT, (batch, frames, bins), of the clips played ``rate`` times as fast (phase vocoder)."""
     times = torch.arange(0, polar.step.shape[1], rate, dtype=polar.step.dtype, device=polar.step.device)
     frame, fraction = times.long(), (times % 1.0)[:, None]
-    following = F.pad(polar.magnitude, (0, 0, 0, 1)).index_select(1, frame + 1)
-    magnitude = torch.lerp(polar.magnitude.index_select(1, frame), following, fraction)
+    magnitude = polar.growth.index_select(1, frame).mul_(fraction).add_(polar.magnitude.index_select(1, frame))
     phase = torch.cat([polar.first_phase, polar.step.index_select(1, frame[:-1])], dim=1)
-    phase = phase.cumsum(dim=1)
+    phase = cumulative_sum(phase)
     # Faster than torch.polar, which is not vectorised.
     return torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
+
+
+def cumulative_sum(x: Tensor) -> Tensor:
+    """Return the sums over the frames, so far, of (batch, frames, bins): torch.cumsum(dim=1), which jumps in memory."""
+    blocks = F.pad(x, (0, 0, 0, -x.shape[1] % SUM_BLOCK)).unflatten(1, (-1, SUM_BLOCK))
+    for frame in range(1, SUM_BLOCK):
+        blocks[:, :, frame] += blocks[:, :, frame - 1]
+    blocks[:, 1:] += blocks[:, :-1, -1:].cumsum(dim=1)
+    return blocks.flatten(1, 2)[:, : x.shape[1]]
 
 
 def synthesise(spectrum: Tensor, window: Tensor, num_samples: int) -> Tensor:
@@ -119,39 +142,40 @@ def fit(x: Tensor, num_samples: int) -> Tensor:
 
 def resample(x: Tensor, ratio: Fraction, num_samples: int) -> Tensor:
     """Resample waveforms (batch, samples) by ``ratio`` with a windowed sinc; return the first ``num_samples``."""
-    new, old = ratio.numerator, ratio.denominator
-    filters = _filters(new, old, min(new, num_samples), x.device, x.dtype)
-    phases = len(filters.first)
-    blocks = -(-num_samples // phases)
-    start = (torch.arange(blocks, device=x.device)[:, None] * old + filters.first).flatten()
-    x = fit(F.pad(x, (filters.reach, 0)), (blocks - 1) * old + filters.end)
-    resampled = x.new_zeros(len(x), blocks, phases)
-    for number, tap in enumerate(filters.taps):
-        resampled.addcmul_(x.index_select(1, start + number).unflatten(1, (blocks, phases)), tap)
-    return resampled.flatten(1)[:, :num_samples]
+    filters = _filters(ratio.numerator, ratio.denominator, num_samples, x.device, x.dtype)
+    blocks = -(-num_samples // len(filters.inputs))
+    x = fit(F.pad(x, (filters.reach, 0)), (blocks - 1) * filters.period + filters.end)
+    # Output sample i of every block is a sum of the same rows with the same weights: an embedding bag.
+    columns = x.unfold(1, filters.end, filters.period).permute(2, 0, 1).flatten(1)
+    columns = F.pad(columns, (0, -columns.shape[1] % VECTOR))
+    resampled = F.embedding_bag(filters.inputs, columns, per_sample_weights=filters.taps, mode="sum")
+    return resampled[:, : len(x) * blocks].unflatten(1, (-1, blocks)).permute(1, 2, 0).flatten(1)[:, :num_samples]
 
 
 class Filters(NamedTuple):
-    """Windowed sincs for the phases of the output samples; the input starts ``reach`` samples before its first."""
+    """Windowed sincs for a block of output samples; its input starts ``reach`` samples before it."""
 
-    first: Tensor
-    """Input sample that each filter starts at, int64 (phases,)."""
+    inputs: Tensor
+    """Input samples that each filter reads, int32 (output samples, taps)."""
     taps: Tensor
-    """(taps, phases)."""
+    """(output samples, taps)."""
+    period: int
+    """Number of input samples from one block to the next."""
     reach: int
     end: int
-    """Number of input samples that the filters need."""
+    """Number of input samples that a block needs."""
 
 
 @functools.lru_cache(maxsize=64)
-def _filters(new: int, old: int, phases: int, device: torch.device, dtype: torch.dtype) -> Filters:
+def _filters(new: int, old: int, num_samples: int, device: torch.device, dtype: torch.dtype) -> Filters:
     cutoff = min(new, old) * ROLLOFF / old
     width = LOWPASS_WIDTH / cutoff
-    position = torch.arange(phases, dtype=torch.float64) * old / new
+    periods = max(1, BLOCK // new)
+    position = torch.arange(min(periods * new, num_samples), dtype=torch.float64) * old / new
     first = (position - width).ceil().long()
-    t = (first + torch.arange(int(2 * width) + 1)[:, None] - position) * cutoff
-    t = t.clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
+    index = first[:, None] + torch.arange(int(2 * width) + 1)
+    t = ((index - position[:, None]) * cutoff).clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
     taps = torch.sinc(t) * torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2 * cutoff
-    reach = -int(first[0])
     # Plain numbers, taken here once: on a GPU reading one of a tensor waits for all work before it.
-    return Filters((first + reach).to(device), taps.to(device, dtype), reach, int(first[-1]) + reach + len(taps))
+    reach, end = -int(first[0]), int(index[-1, -1]) + 1
+    return Filters((index + reach).int().to(device), taps.to(device, dtype), periods * old, reach, reach + end)
