@@ -72,7 +72,7 @@ class Bench:
         self.folder, self.size, self.limit = folder, size, limit
 
     def run(self, name: str, threads: int | None = None, semitones: int | None = None) -> Run:
-        """Run one of benchmarks/probes.py in a process of its own, with all threads and shifts unless told otherwise."""
+        """Run one of benchmarks/probes.py in a process of its own; all threads and shifts unless told otherwise."""
         size, limit = self.size._replace(threads=threads or self.size.threads), self.limit
         if semitones is not None:
             size = size._replace(semitones=(semitones, semitones), steps=STEPS_OF_A_SHIFT)

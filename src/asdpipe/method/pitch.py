@@ -2,8 +2,8 @@
 
 The result is torchaudio's pitch_shift, to rounding. torchaudio resamples between two rates that are coprime for most
 semitones, with a bank of one dense filter per output phase: up to 8 GB. Only 13 to 25 taps of each filter are not
-zero; these are applied one tap at a time. In the phase vocoder magnitudes and phase steps are computed once for all
-shifts of a batch.
+zero, and only these are used. In the phase vocoder magnitudes and phase steps are computed once for all shifts of a
+batch.
 """
 
 import functools
@@ -25,7 +25,7 @@ LOWPASS_WIDTH = 6
 ROLLOFF = 0.99
 # Frames of the phase vocoder that are summed at once.
 SUM_BLOCK = 16
-# Smallest block of output samples, and float32 numbers that fill a vector register.
+# Output samples of a block, unless a period of the filters has more; and float32 numbers that fill a vector register.
 BLOCK, VECTOR = 4096, 8
 
 
