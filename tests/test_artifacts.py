@@ -80,6 +80,7 @@ def test_a_flipped_bit_is_no_other_number(tmp_path):
         ("clips", CLIPS.assign(clip_id=["a", None]), "1 rows have no clip_id"),
         ("clips", CLIPS.assign(clip_id="a"), "a clip_id is there twice"),
         ("clips", CLIPS.assign(split="trian"), "split is 'trian', not train or test or supplemental"),
+        ("clips", CLIPS.assign(split="x" * 9999), f"split is '{'x' * 100}...', not train or test or supplemental"),
         ("clips", CLIPS.assign(domain="here"), "domain is 'here', not source or target"),
         ("clips", CLIPS.assign(machine=None), "2 rows have no machine"),
         ("thresholds", FRAME.assign(threshold=np.inf), None),

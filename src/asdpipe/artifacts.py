@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from asdpipe.errors import UserError
+from asdpipe.errors import UserError, short
 
 
 def _schema(**columns: tuple[pa.DataType, str]) -> pa.Schema:
@@ -235,7 +235,7 @@ def _problems(name: str, table: pa.Table) -> Iterator[str]:
         if pa.types.is_list(field.type) and pc.min(pc.list_value_length(values)).as_py() == 0:
             yield f"a list of {column} is empty"
         if column in WORDS and (strange := set(pc.unique(values).to_pylist()) - {*WORDS[column], None}):
-            yield f"{column} is {min(strange)!r}, not {' or '.join(WORDS[column])}"
+            yield f"{column} is {short(min(strange))!r}, not {' or '.join(WORDS[column])}"
     key = KEYS.get(name)
     if key in table.column_names and len(pc.unique(table[key])) < len(table):
         yield f"a {key} is there twice"
