@@ -25,8 +25,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from asdpipe.artifacts import write_csv
-from asdpipe.method.network import SAMPLE_RATE
+from asdpipe.artifacts.files import write_csv
+from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.training.embedding import BATCH
 from benchmarks.probes import TONE, Size
 

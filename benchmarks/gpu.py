@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from asdpipe.config_method import Method, Network, Training, Triplet
-from asdpipe.method.network import SAMPLE_RATE
-from asdpipe.training import loop
+from asdpipe.config.method import Method, Network, Training, Triplet
+from asdpipe.data.audio import SAMPLE_RATE
+from asdpipe.training import fit as loop
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import embed

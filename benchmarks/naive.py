@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.transforms import PitchShift
 
-from asdpipe.config_method import Method, Network, Triplet
+from asdpipe.config.method import Method, Network, Triplet
+from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.method.augment import noise_partners
-from asdpipe.method.network import SAMPLE_RATE, DFTBranch
 from asdpipe.method.pitch import pitch_shift
-from asdpipe.training.loop import build_network, draw_semitones
+from asdpipe.models.multi_resolution import DFTBranch
+from asdpipe.training.fit import build_network, draw_semitones
 
 Pitch = Literal["torchaudio", "ours"]
 

@@ -27,7 +27,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from asdpipe.artifacts import read_table, write_csv, write_table
+from asdpipe.artifacts.files import write_csv
+from asdpipe.artifacts.tables import read_table, write_table
 
 BALANCED, EVALUATION, UNBALANCED = 22_160, 20_371, 2_041_789
 PART = 50_000

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile
 
-from asdpipe.artifacts import write_table
-from asdpipe.config_method import Method, Network, Training, Triplet
+from asdpipe.artifacts.tables import write_table
+from asdpipe.config.method import Method, Network, Training, Triplet
+from asdpipe.data.audio import SAMPLE_RATE, to_float, to_int16
 from asdpipe.data.decoding import Clip, decoded
-from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, read_clip, to_float, to_int16
-from asdpipe.method.network import SAMPLE_RATE
+from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, read_clip
 from asdpipe.steps.score import DECODING_THREADS
-from asdpipe.training import loop
+from asdpipe.training import fit as loop
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import BATCH, embed

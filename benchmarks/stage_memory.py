@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from asdpipe.artifacts import write_table
-from asdpipe.config_method import Method
-from asdpipe.training.checkpoint import save_model
-from asdpipe.training.loop import build_network
+from asdpipe.artifacts.tables import write_table
+from asdpipe.config.method import Method
+from asdpipe.models.files import save_model
+from asdpipe.training.fit import build_network
 
 MACHINES, SOURCE, TARGET, TEST = 14, 990, 10, 200
 NUM_SAMPLES = 18 * 16_000

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from asdpipe.artifacts import write_table
+from asdpipe.artifacts.tables import write_table
 
 
 class Scored(NamedTuple):

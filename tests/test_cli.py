@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import write_table
+from asdpipe.artifacts.tables import write_table
 from asdpipe.method.metrics import METRICS
 from tests.conftest import run_asdpipe
 

@@ -15,15 +15,16 @@ import torch
 import yaml
 from pydantic import BaseModel
 
-from asdpipe.artifacts import write_table
-from asdpipe.config import Config
-from asdpipe.config_method import KNOWN_METHODS, Loss, Method, Network, Training, Triplet, merge
+from asdpipe.artifacts.tables import write_table
+from asdpipe.config.base import merge
+from asdpipe.config.method import KNOWN_METHODS, Loss, Method, Network, Training, Triplet
+from asdpipe.config.schema import Config
 from asdpipe.method.losses import SubspaceLoss
 from asdpipe.steps.score import join_embeddings
 from asdpipe.steps.train import noise_groups, training_clips
-from asdpipe.training import loop
+from asdpipe.training import fit as loop
 from asdpipe.training.batches import Batch, TrainingSet
-from asdpipe.training.samples import cutter
+from asdpipe.training.crop import cutter
 from tests.conftest import ROOT
 
 # ---------------------------------------------------------------- one step of training

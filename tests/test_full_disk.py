@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from asdpipe.artifacts import whole_folder, write_csv, write_table, written
-from asdpipe.config_method import Network
+from asdpipe.artifacts.files import whole_folder, write_csv, written
+from asdpipe.artifacts.tables import write_table
+from asdpipe.config.method import Network
 from asdpipe.errors import UserError
-from asdpipe.method.autoencoder import Autoencoder
+from asdpipe.models.autoencoder import Autoencoder
+from asdpipe.models.autoencoder_files import Trained, save_autoencoders
+from asdpipe.models.files import save_model
 from asdpipe.steps.manifest import demo_dataset
-from asdpipe.training.autoencoder_checkpoint import Trained, save_autoencoders
-from asdpipe.training.checkpoint import save_model
-from asdpipe.training.loop import build_network
-from asdpipe.training.resume import Checkpoint, Running
+from asdpipe.training.fit import build_network
+from asdpipe.training.state import Checkpoint, Running
 
 FULL = "the disk is full"
 

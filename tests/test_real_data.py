@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.data import audioset, dcase
+from asdpipe.data.dcase import manifest as dcase
+from asdpipe.data.pools import audioset
 from asdpipe.data.waveforms import read_clip
 from asdpipe.steps import embed, evaluate, features, manifest, score
 from tests.conftest import SHARED

@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from asdpipe.errors import UserError
-from asdpipe.provenance import recorded
+from asdpipe.provenance.records import recorded
 from asdpipe.steps import STEPS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -68,7 +68,7 @@ def explain(file: Annotated[Path, typer.Argument(exists=True, help="A result, e.
     """Print where a result came from: steps, settings, seeds and digests, back to the recordings."""
     from rich.console import Console
 
-    from asdpipe.explain import explain as tree_of
+    from asdpipe.provenance.explain import explain as tree_of
 
     console = Console()
     # Deep trees need more than the 80 columns that a pipe is given.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asdpipe.data import dcase
+from asdpipe.data.dcase import manifest as dcase
 from asdpipe.errors import UserError
 
 

@@ -10,18 +10,10 @@ import pytest
 import soundfile
 import soxr
 
-from asdpipe.artifacts import write_table
+from asdpipe.artifacts.tables import write_table
 from asdpipe.data import waveforms
-from asdpipe.data.waveforms import (
-    BadClip,
-    Decoded,
-    Waveforms,
-    pack,
-    promised_wav_frames,
-    read_clip,
-    to_float,
-    to_int16,
-)
+from asdpipe.data.audio import to_float, to_int16
+from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, promised_wav_frames, read_clip
 from asdpipe.errors import UserError
 
 RATE = 16_000

@@ -11,8 +11,9 @@ import numpy as np
 import soundfile
 import torch
 
-from asdpipe.data.waveforms import BadClip, read_clip, read_header, to_float, to_int16
-from asdpipe.method.logmel import LogMelStatistics
+from asdpipe.data.audio import to_float, to_int16
+from asdpipe.data.waveforms import BadClip, read_clip, read_header
+from asdpipe.models.log_mel import LogMelStatistics
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from asdpipe.config import Config
-from asdpipe.config_method import canonical_json
-from asdpipe.configfile import read_config
+from asdpipe.config.base import canonical_json
+from asdpipe.config.reading import read_config
+from asdpipe.config.schema import Config
 from asdpipe.errors import UserError
 from tests.conftest import ROOT
 from tests.fuzz import mutations

@@ -12,11 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from asdpipe.artifacts import read_table, write_csv, write_table
-from asdpipe.config_data import PoolTable
-from asdpipe.data import audioset, dcase, folder, labelled_folder
+from asdpipe.artifacts.files import write_csv
+from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.data import PoolTable
+from asdpipe.data import own_machines as folder
+from asdpipe.data.dcase import manifest as dcase
 from asdpipe.data.decoding import decoded, sources
-from asdpipe.data.unpack import unpack
+from asdpipe.data.download.unpack import unpack
+from asdpipe.data.pools import audioset
+from asdpipe.data.pools import labelled_files as labelled_folder
 from asdpipe.data.waveforms import BadClip, read_clip
 from asdpipe.method.metrics import METRICS
 from asdpipe.steps.evaluate import comparison, over_seeds, read_auc

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asdpipe.artifacts import file_digest
-from asdpipe.config_method import Network
-from asdpipe.method.autoencoder import Autoencoder
-from asdpipe.training.autoencoder_checkpoint import Trained, load_autoencoders, save_autoencoders
-from asdpipe.training.checkpoint import load_model, save_model
-from asdpipe.training.loop import build_network
+from asdpipe.artifacts.files import file_digest
+from asdpipe.config.method import Network
+from asdpipe.models.autoencoder import Autoencoder
+from asdpipe.models.autoencoder_files import Trained, load_autoencoders, save_autoencoders
+from asdpipe.models.files import load_model, save_model
+from asdpipe.training.fit import build_network
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from asdpipe.artifacts import SCHEMAS, read_table, write_table
-from asdpipe.config_method import Method
+from asdpipe.artifacts.schemas import SCHEMAS
+from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.method import Method
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.steps.autoencoder import long_enough
 from asdpipe.steps.evaluate import evaluate, read_auc, scores_table

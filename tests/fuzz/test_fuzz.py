@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import read_table
+from asdpipe.artifacts.tables import read_table
 from tests.conftest import run_asdpipe
 from tests.fuzz import audio, tables
 from tests.fuzz.harness import check, outcomes

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdpipe.challenge import YEARS
-from asdpipe.config_data import Dataset
-from asdpipe.data import fetch
-from asdpipe.data.dcase_archives import Archive, archives, ground_truth_files
+from asdpipe.config.data import Dataset
+from asdpipe.data.dcase.archives import Archive, archives, ground_truth_files
+from asdpipe.data.dcase.years import YEARS
+from asdpipe.data.download import fetch
 from asdpipe.errors import UserError
 from asdpipe.steps.download import download
 from tests.http_server import Server, serve

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from asdpipe.artifacts import read_table, write_table
+from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
 from asdpipe.steps.features import features, features_pool, features_selected

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import read_table, write_table
+from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.steps import train as step
 from asdpipe.steps.train import CHECKPOINT
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import read_table, write_table
+from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.errors import UserError
 from asdpipe.steps.score import represent, score
 

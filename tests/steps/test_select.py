@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts import read_table, write_table
+from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.errors import UserError
 from asdpipe.steps.select import select
 from tests.conftest import read_facts

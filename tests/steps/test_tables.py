@@ -13,10 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from asdpipe.artifacts import SCHEMAS, write_csv, write_table
+from asdpipe.artifacts.files import write_csv
+from asdpipe.artifacts.schemas import SCHEMAS
+from asdpipe.artifacts.tables import write_table
 from asdpipe.errors import UserError
 from asdpipe.method.metrics import METRICS
-from asdpipe.paper import TABLES
+from asdpipe.paper.published import TABLES
 from asdpipe.steps.evaluate import with_means
 from asdpipe.steps.tables import paper_table
 from tests.conftest import ROOT
@@ -250,7 +252,7 @@ def test_n_out_that_no_machine_type_has_makes_all_small(folder):
 @pytest.mark.parametrize("datasets", [{}, YEARS, {"demo": None, "dcase2023": 2023}])
 def test_every_published_number_is_there_once_and_ours_are_empty(folder, datasets):
     rows = [row for table in TABLES for row in folder.table(table, datasets)]
-    with (ROOT / "src/asdpipe/paper_results.csv").open(newline="") as file:
+    with (ROOT / "src/asdpipe/paper/iterative_asd.csv").open(newline="") as file:
         published = Counter(number(row, "mean") for row in csv.DictReader(file))
     assert Counter(number(row, "paper_mean") for row in rows if row["paper_mean"]) == published
     assert published.total() == 378

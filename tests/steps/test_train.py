@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from asdpipe.config_method import Method
+from asdpipe.config.method import Method
 from asdpipe.errors import UserError
 from asdpipe.steps.train import assemble_labels
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
-from asdpipe.training.samples import cutter, on_device
+from asdpipe.training.crop import cutter, on_device
 
 
 def training_set(source: int, target: int, lengths=(40,), seed: int = 0) -> TrainingSet:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from asdpipe.config_method import Loss, Method, Network, Training, Triplet
+from asdpipe.config.method import Loss, Method, Network, Training, Triplet
 from asdpipe.method.losses import SubspaceLoss
-from asdpipe.training import loop
+from asdpipe.training import fit as loop
 from asdpipe.training.batches import TrainingSet, epoch_batches
-from asdpipe.training.loop import train
-from asdpipe.training.samples import cutter
+from asdpipe.training.crop import cutter
+from asdpipe.training.fit import train
 from benchmarks import naive
 
 SAMPLES, CLASSES, SEED = 6000, 6, (3, 1)

@@ -6,11 +6,11 @@ Shown on PyTorch's meta device: its tensors have shapes but no values, so that r
 import pytest
 import torch
 
-from asdpipe.config_method import Triplet
+from asdpipe.config.method import Triplet
 from asdpipe.method.augment import mixup
 from asdpipe.method.losses import SubspaceLoss
-from asdpipe.method.network import MultiResolutionNetwork
-from asdpipe.training.loop import triplet_step
+from asdpipe.models.multi_resolution import MultiResolutionNetwork
+from asdpipe.training.fit import triplet_step
 
 SAMPLES, BATCH, CLASSES = 16_000, 6, 3
 META = torch.device("meta")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from asdpipe.artifacts import SCHEMAS
+from asdpipe.artifacts.schemas import SCHEMAS
 from tests.conftest import ROOT, TINY, run_snakemake
 
 PACKED = "results/data/tiny/waveforms.parquet"

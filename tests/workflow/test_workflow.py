@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from asdpipe.artifacts import SCHEMAS, file_digest
+from asdpipe.artifacts.files import file_digest
+from asdpipe.artifacts.schemas import SCHEMAS
 from tests import golden
 from tests.conftest import TINY, run_asdpipe, run_snakemake
 

@@ -14,11 +14,13 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from snakemake.exceptions import WorkflowError
 
-from asdpipe.code_digest import step_digest
-from asdpipe.config_data import Download
-from asdpipe.config_method import canonical_json
-from asdpipe.configfile import load_config
-from asdpipe.data import audioset, dcase, folder, labelled_folder
+from asdpipe.provenance.code import step_digest
+from asdpipe.config.data import Download
+from asdpipe.config.base import canonical_json
+from asdpipe.config.reading import load_config
+from asdpipe.data.pools import audioset, labelled_files as labelled_folder
+from asdpipe.data.dcase import manifest as dcase
+from asdpipe.data import own_machines as folder
 from asdpipe.errors import UserError
 from asdpipe.steps import STEPS
 

@@ -1,6 +1,6 @@
 """What the rules of each file take: functions of the wildcards."""
 
-from asdpipe import paper
+from asdpipe.paper import published as paper
 
 # manifest.smk
 

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from asdpipe.data.waveforms import BadClip, Decoded, Source, to_int16
+from asdpipe.data.audio import to_int16
+from asdpipe.data.waveforms import BadClip, Decoded, Source
 
 # Decoded clips that wait, per thread: enough to keep a network busy, little memory.
 AHEAD = 8

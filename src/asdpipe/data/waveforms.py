@@ -16,11 +16,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from asdpipe.artifacts import read_arrow
-from asdpipe.config_data import SAMPLE_RATE
+from asdpipe.artifacts.tables import read_arrow
+from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
 from asdpipe.errors import UserError
 
-FULL_SCALE = 32768
 LONGEST_SECONDS = 3600.0
 # An hour of stereo at 72 kHz: what decodes in seconds, whatever a header says.
 MOST_SAMPLES = 1 << 29
@@ -154,19 +153,6 @@ def promised_wav_frames(source: Source) -> int:
                 file.seek(size, 1)
             file.seek(size % 2, 1)
     return 0
-
-
-def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Return samples as int16; lossless for 16-bit recordings at 16 kHz. Values beyond full scale are clipped."""
-    with np.errstate(over="ignore"):
-        scaled = x * np.float32(FULL_SCALE)
-    np.rint(scaled, out=scaled)
-    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1, out=scaled).astype(np.int16)
-
-
-def to_float(x: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Return packed samples as float32 in [-1, 1)."""
-    return x.astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def pack(clips: Iterable[Decoded], file: BinaryIO, done: Callable[[int], None]) -> tuple[pd.DataFrame, pd.DataFrame]:

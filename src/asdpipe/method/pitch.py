@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asdpipe.method.network import SAMPLE_RATE
+from asdpipe.data.audio import SAMPLE_RATE
 
 WINDOW = 512
 HOP = 128

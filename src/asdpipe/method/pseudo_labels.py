@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from asdpipe.method.inference import cluster, normalize
+from asdpipe.method.representatives import cluster, normalize
 
 
 class PseudoLabels(NamedTuple):

@@ -6,20 +6,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from asdpipe.artifacts import file_digest, read_table, write_csv, write_table
-from asdpipe.code_digest import step_digest
-from asdpipe.config_data import SAMPLE_RATE
-from asdpipe.config_method import Method
-from asdpipe.data.waveforms import Waveforms, to_float
+from asdpipe.artifacts.files import file_digest, write_csv
+from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.method import Method
+from asdpipe.data.audio import SAMPLE_RATE, to_float
+from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
-from asdpipe.method.autoencoder import FRAMES, HOP, clip_distances
+from asdpipe.models.autoencoder import FRAMES, HOP, clip_distances
+from asdpipe.models.autoencoder_files import Trained, load_autoencoders, save_autoencoders
 from asdpipe.progress import Progress
+from asdpipe.provenance.code import step_digest
 from asdpipe.steps.options import Device, InFile, Number, OutFile, Settings
 from asdpipe.steps.train import CHECKPOINT, assemble_labels, made_from, packed_clips, training_clips
-from asdpipe.training import autoencoder_loop
-from asdpipe.training.autoencoder_checkpoint import Trained, load_autoencoders, save_autoencoders
+from asdpipe.training import autoencoder as autoencoder_loop
 from asdpipe.training.device import pick_device
-from asdpipe.training.resume import Checkpoint
+from asdpipe.training.state import Checkpoint
 
 SHORTEST = (FRAMES - 1) * HOP
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from asdpipe.artifacts import written
-from asdpipe.config_data import Dataset, Download
-from asdpipe.data.dcase_archives import Archive, TruthFile, archives, ground_truth_files
-from asdpipe.data.fetch import Checksums, Remote, fetch
-from asdpipe.data.unpack import DamagedArchive, unpack
+from asdpipe.artifacts.files import written
+from asdpipe.config.data import Dataset, Download
+from asdpipe.data.dcase.archives import Archive, TruthFile, archives, ground_truth_files
+from asdpipe.data.download.fetch import Checksums, Remote, fetch
+from asdpipe.data.download.unpack import DamagedArchive, unpack
 from asdpipe.errors import UserError
 from asdpipe.steps.options import OutFile, Settings, Text
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from asdpipe.artifacts import file_digest, write_table
+from asdpipe.artifacts.files import file_digest
+from asdpipe.artifacts.tables import write_table
 from asdpipe.data.waveforms import Waveforms
+from asdpipe.models.files import load_model
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile
-from asdpipe.training.checkpoint import load_model
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import embed as embed_clips
 
@@ -46,7 +47,7 @@ def embed(
         facts = {"weights_sha256": file_digest(weights)}
     else:
         # Only the yardstick needs torchaudio.
-        from asdpipe.method.logmel import LogMelStatistics
+        from asdpipe.models.log_mel import LogMelStatistics
 
         network, facts = LogMelStatistics(), {"method": "raw_logmel"}
     batches = embed_clips(network, waveforms, len(waveforms), num_samples, pick_device(device))

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from typer import Option
 
-from asdpipe.artifacts import read_table, write_csv, written
+from asdpipe.artifacts.files import write_csv, written
+from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
 from asdpipe.method.metrics import METRICS, OFFICIAL_TERMS, Scoring, harmonic_mean, official_score
 from asdpipe.method.metrics import evaluate as evaluate_machine

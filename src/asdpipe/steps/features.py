@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.compute as pc
 
-from asdpipe.artifacts import read_arrow, read_table, write_csv, write_table, written
-from asdpipe.config_data import Decoding
+from asdpipe.artifacts.files import write_csv, written
+from asdpipe.artifacts.tables import read_arrow, read_table, write_table
+from asdpipe.config.data import Decoding
 from asdpipe.data.decoding import decoded, sources
 from asdpipe.data.waveforms import pack, read_clip
 from asdpipe.errors import UserError

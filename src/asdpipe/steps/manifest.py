@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from asdpipe.artifacts import whole_folder, write_csv, write_table
-from asdpipe.config_data import Dataset, Pool
-from asdpipe.data import audioset, dcase, labelled_folder
+from asdpipe.artifacts.files import whole_folder, write_csv
+from asdpipe.artifacts.tables import write_table
+from asdpipe.config.data import Dataset, Pool
+from asdpipe.data.dcase import manifest as dcase
+from asdpipe.data.pools import audioset
+from asdpipe.data.pools import labelled_files as labelled_folder
 from asdpipe.steps.options import InFolder, OutFile, OutFolder, Settings, Text
 
 logger = logging.getLogger(__name__)
@@ -16,7 +19,7 @@ logger = logging.getLogger(__name__)
 def demo_dataset(settings: Settings, folder: OutFolder) -> None:
     """Generate the demo data set."""
     # Only the demo needs the generator and what it imports.
-    from asdpipe.data.demo import write_dataset
+    from asdpipe.data.demo.machines import write_dataset
 
     dataset = Dataset.model_validate_json(settings)
     with whole_folder(folder) as temporary:
@@ -32,7 +35,7 @@ def demo_dataset(settings: Settings, folder: OutFolder) -> None:
 
 def demo_pool(settings: Settings, folder: OutFolder) -> None:
     """Generate the demo's external pool."""
-    from asdpipe.data.demo_pool import write_pool
+    from asdpipe.data.demo.pool import write_pool
 
     pool = Pool.model_validate_json(settings)
     with whole_folder(folder) as temporary:
@@ -54,7 +57,7 @@ def manifest(name: Text, root: InFolder, settings: Settings, clips: OutFile, tru
     """
     dataset = Dataset.model_validate_json(settings)
     if dataset.format == "folder":
-        from asdpipe.data import folder
+        from asdpipe.data import own_machines as folder
 
         frame = folder.list_clips(root, name, dataset.machines, dataset.table)
     else:

@@ -2,8 +2,8 @@
 
 import logging
 
-from asdpipe.artifacts import write_table
-from asdpipe.config_method import Method
+from asdpipe.artifacts.tables import write_table
+from asdpipe.config.method import Method
 from asdpipe.method.pseudo_labels import pseudo_label_ari, pseudo_labels
 from asdpipe.steps.options import InFile, Number, OutFile, Settings
 from asdpipe.steps.score import join_embeddings

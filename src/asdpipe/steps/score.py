@@ -12,15 +12,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from typer import Option
 
-from asdpipe.artifacts import read_table, write_table
-from asdpipe.config_data import Decoding
-from asdpipe.config_method import Method
+from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.data import Decoding
+from asdpipe.config.method import Method
 from asdpipe.data.decoding import decoded, sources
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, read_clip
 from asdpipe.errors import UserError
-from asdpipe.method.backends import knn_scores, local_density, references, rescaled_scores, selective_score
-from asdpipe.method.inference import anomaly_scores, decision_threshold, nearest_neighbour, selection_threshold
-from asdpipe.method.inference import representatives as make_representatives
+from asdpipe.method.representatives import anomaly_scores, decision_threshold, nearest_neighbour, selection_threshold
+from asdpipe.method.representatives import representatives as make_representatives
+from asdpipe.method.scorers import knn_scores, local_density, references, rescaled_scores, selective_score
 from asdpipe.steps.features import POOL_COLUMNS, leave_out
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Positive, Settings, Text
 
@@ -235,7 +235,7 @@ def score_external(
             and on_bad_clip, and the csv of its bad clips.
     """
     # PyTorch is only loaded by the steps that need it.
-    from asdpipe.training.checkpoint import load_model
+    from asdpipe.models.files import load_model
     from asdpipe.training.device import pick_device
     from asdpipe.training.embedding import embed
 

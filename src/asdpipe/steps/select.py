@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from typer import Option
 
-from asdpipe.artifacts import read_arrow, read_table, write_table
-from asdpipe.config_method import Method
+from asdpipe.artifacts.tables import read_arrow, read_table, write_table
+from asdpipe.config.method import Method
 from asdpipe.errors import UserError
 from asdpipe.method.selection import select as select_clips
 from asdpipe.method.selection import select_random

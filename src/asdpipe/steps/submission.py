@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from asdpipe.artifacts import read_table, whole_folder
+from asdpipe.artifacts.files import whole_folder
+from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
 from asdpipe.method.metrics import Scoring
 from asdpipe.steps.evaluate import Formula, scored_clips

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from typer import Option
 
-from asdpipe import paper
-from asdpipe.artifacts import read_table, write_csv, written
+from asdpipe.artifacts.files import write_csv, written
+from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
+from asdpipe.paper import published as paper
 from asdpipe.steps.evaluate import MEANS, read_auc
 from asdpipe.steps.options import OutFile, Text
 

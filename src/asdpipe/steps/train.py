@@ -11,18 +11,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from typer import Option
 
-from asdpipe.artifacts import file_digest, read_table, write_csv, write_table
-from asdpipe.code_digest import step_digest
-from asdpipe.config_method import Method
+from asdpipe.artifacts.files import file_digest, write_csv
+from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.method import Method
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
 from asdpipe.method.classes import class_indices, external_class, original_class
+from asdpipe.models.files import save_model
+from asdpipe.provenance.code import step_digest
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, TorchCompile
-from asdpipe.training import loop
+from asdpipe.training import fit as loop
 from asdpipe.training.batches import TrainingSet
-from asdpipe.training.checkpoint import save_model
 from asdpipe.training.device import pick_device
-from asdpipe.training.resume import Checkpoint
+from asdpipe.training.state import Checkpoint
 
 PoolFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Packed shards of the pool, in order.")]
 

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from asdpipe.data.waveforms import FULL_SCALE
+from asdpipe.data.audio import FULL_SCALE
 from asdpipe.method.augment import tile
 from asdpipe.progress import Progress
-from asdpipe.training.ahead import ahead
+from asdpipe.training.prefetch import ahead
 
 BATCH, GPU_BATCH = 32, 128
 

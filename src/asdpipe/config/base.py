@@ -1,0 +1,68 @@
+"""What every part of the configuration is made of, and how settings travel to a step: as JSON, complete."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from asdpipe.errors import UserError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="A name that is part of paths.")]
+PositiveInt = Annotated[int, Field(ge=1)]
+Settings = TypeVar("Settings")
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON that does not depend on the order of keys, for Snakemake's params."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def read_settings(kind: type[Settings], text: str) -> Settings:
+    """Return the settings of a step, given as JSON with every key: no default stands in for a missing one.
+
+    Args:
+        kind: a Section, or a union of Sections.
+
+    Raises:
+        UserError: the text is no JSON, or a key is missing, unknown or wrong.
+    """
+    adapter: TypeAdapter[Settings] = TypeAdapter(kind)
+    try:
+        settings = adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    whole = adapter.dump_python(settings, mode="json")
+    stated = adapter.dump_python(settings, mode="json", exclude_unset=True)
+    if missing := sorted(_missing(whole, stated)):
+        raise UserError(f"--settings: {', '.join(missing)}: missing; a step takes every setting, without defaults")
+    return settings
+
+
+def _missing(whole: Mapping[str, Any], stated: Mapping[str, Any], above: str = "") -> list[str]:
+    """Return the keys of ``whole`` that ``stated`` lacks, with those of the sections they are in."""
+    found = []
+    for key, value in whole.items():
+        if key not in stated:
+            found.append(above + key)
+        elif isinstance(value, Mapping) and isinstance(stated[key], Mapping):
+            found += _missing(value, stated[key], f"{above}{key}.")
+    return found
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``over`` laid over ``base``, mapping by mapping."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,227 @@
+"""The configuration: every key, its default, bounds and meaning; sections are in config_method and config_data.
+
+Defaults are the paper's values; ``config/*.yaml`` only state what differs. ``workflow/schemas/config.schema.yaml`` is
+generated from these models (``make docs``).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from asdpipe.config.base import Name, PositiveInt, Section, merge
+from asdpipe.config.data import Dataset, Download, Pool
+from asdpipe.config.method import KNOWN_METHODS, Method, Sections
+from asdpipe.data.dcase.years import YEARS
+from asdpipe.errors import UserError
+
+# Folders below results/ that are no data set.
+RESERVED = re.compile(r"data|external|tables|stage\d+")
+
+KNOWN_DATASETS: dict[str, Any] = {f"dcase{year}": {"format": "dcase", "year": year} for year in YEARS}
+
+
+class Tables(Section):
+    """Which cells of the paper's tables are run (results/tables/); the others stay empty."""
+
+    datasets: tuple[Name, ...] | None = Field(None, description="Data sets; none: the configured one.")
+    methods: tuple[Name, ...] | None = Field(None, description="Methods; none: all of the table.")
+
+
+class Config(Sections):
+    """The whole configuration."""
+
+    dataset: Name = Field(description="The data set that results/stage{n}/auc.csv reports.")
+    method: Name = Field("ba_trp_ps_ex", description="The method that results/stage{n}/auc.csv reports.")
+    yardstick: Name | None = Field("raw_logmel", description="A training-free method to print beside it; none: none.")
+    stages: PositiveInt = Field(5, description="Stages that `snakemake` without a target runs.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2, 3, 4), min_length=1, description="One training per seed; results are means over them."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if there is.")
+    torch_compile: bool = Field(
+        False,
+        description="Compile networks for training: costs minutes at the start of each, and a C++ compiler.",
+    )
+    track_code: bool = Field(
+        True, description="Run a step again when code that it uses has changed; false: only settings and inputs count."
+    )
+    tables: Tables = Tables()
+    data_root: str | None = Field(None, description="Fills {data_root} in the roots of data sets and pools.")
+    download: Download = Download()
+    datasets: dict[Name, Dataset] = Field(
+        {},
+        validate_default=True,
+        description="More data sets than dcase2020 to dcase2025, or changes of these, by name.",
+    )
+    pools: dict[Name, Pool] = Field({}, description="External pools by name.")
+    methods: dict[Name, Method] = Field(
+        {},
+        validate_default=True,
+        description="More methods than those of src/asdpipe/methods.yaml, or changes of these; each states only what "
+        "differs from its parent, or else from the sections above.",
+    )
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _with_known_methods(cls, methods: object) -> object:
+        return merge(KNOWN_METHODS, methods) if isinstance(methods, Mapping) else methods
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _with_known_datasets(cls, datasets: object) -> object:
+        return merge(KNOWN_DATASETS, datasets) if isinstance(datasets, Mapping) else datasets
+
+    def resolve_method(self, name: str) -> Method:
+        """Return a method with its parents' settings and the top-level sections as its defaults.
+
+        Raises:
+            UserError: no such method, or as in ``lineage``.
+        """
+        settings = self.model_dump(exclude_unset=True, include=set(Sections.model_fields))
+        for each in reversed(self.lineage(name)):
+            settings = merge(settings, self.methods[each].model_dump(exclude_unset=True))
+        return Method.model_validate(settings)
+
+    def lineage(self, name: str) -> list[str]:
+        """Return a method and its parents, the nearest first.
+
+        Raises:
+            UserError: no such method or parent, or the parents go round in a circle.
+        """
+        if name not in self.methods:
+            raise UserError(_unknown("method", name, self.methods))
+        line = [name]
+        while (parent := self.methods[line[-1]].parent) is not None:
+            if parent not in self.methods:
+                raise UserError(f"methods.{line[-1]}.parent: " + _unknown("method", parent, self.methods))
+            if parent in line:
+                circle = " -> ".join([*line[line.index(parent) :], parent])
+                raise UserError(f"methods.{parent}.parent: the parents go round in a circle: {circle}; remove one")
+            line.append(parent)
+        return line
+
+    def owner_of_first_model(self, name: str) -> str:
+        """Return the method that trains the stage 1 of a method: that of start_from, a parent's if equal, or itself."""
+        method = self.resolve_method(name)
+        if method.start_from is not None:
+            return self.owner_of_first_model(method.start_from)
+        same = [each for each in self._sharing(name) if self.resolve_method(each).first_model == method.first_model]
+        return [each for each in same if self.resolve_method(each).start_from is None][-1]
+
+    def owner_of_models(self, name: str) -> str:
+        """Return the method that trains all stages of a method: a parent that only scores otherwise, or itself."""
+        method, first = self.resolve_method(name), self.owner_of_first_model(name)
+        same = [each for each in self._sharing(name) if self.resolve_method(each).every_model == method.every_model]
+        return [each for each in same if self.owner_of_first_model(each) == first][-1]
+
+    def _sharing(self, name: str) -> list[str]:
+        """Return the methods whose models a method may take: itself and its parents; raw_logmel has no model."""
+        return [name] if self.resolve_method(name).kind == "raw_logmel" else self.lineage(name)
+
+    def resolve_dataset(self, name: str) -> Dataset:
+        """Return a data set with ``{data_root}`` filled in and ``download`` decided.
+
+        Raises:
+            UserError: no such data set, or data_root is missing.
+        """
+        if name not in self.datasets:
+            raise UserError(_unknown("data set", name, self.datasets))
+        dataset = self.datasets[name]
+        root = f"downloads/{name}" if dataset.fetched and dataset.root is None else dataset.root
+        truth = dataset.ground_truth
+        update = {
+            "download": dataset.fetched,
+            "root": self._root(f"datasets.{name}.root", root, dataset.format),
+            "ground_truth": truth and self._root(f"datasets.{name}.ground_truth", truth, dataset.format),
+        }
+        return dataset.model_copy(update=update)
+
+    def resolve_pool(self, name: str) -> Pool:
+        """Return an external pool with ``{data_root}`` filled in.
+
+        Raises:
+            UserError: no such pool, or data_root is missing.
+        """
+        if name not in self.pools:
+            raise UserError(_unknown("pool", name, self.pools))
+        pool = self.pools[name]
+        return pool.model_copy(update={"root": self._root(f"pools.{name}.root", pool.root, pool.format)})
+
+    def _root(self, key: str, root: str | None, kind: str) -> str | None:
+        if kind == "demo":
+            return None
+        if root is None:
+            raise UserError(f"{key} is not set: give the folder of the recordings")
+        if "{data_root}" in root:
+            if self.data_root is None:
+                raise UserError(f"{key} is {root!r}, but data_root is not set: add --config data_root=FOLDER")
+            root = root.replace("{data_root}", self.data_root.rstrip("/"))
+        return root
+
+    def check(self) -> None:
+        """Check what spans several sections.
+
+        Raises:
+            UserError: a name that is not defined, or clips too short for the network.
+        """
+        dataset = self.resolve_dataset(self.dataset)
+        for name, each in self.datasets.items():
+            if RESERVED.fullmatch(name):
+                raise UserError(f"datasets.{name}: results/{name} holds other results; choose another name")
+            if each.pool is not None and each.pool not in self.pools:
+                raise UserError(f"datasets.{name}.pool: " + _unknown("pool", each.pool, self.pools))
+        for name in self.methods:
+            self.lineage(name)
+        for name in self.methods:
+            self._check_start(name)
+        self._check_switches()
+        for name in self.tables.datasets or ():
+            if name not in self.datasets:
+                raise UserError("tables.datasets: " + _unknown("data set", name, self.datasets))
+        for name in self.tables.methods or ():
+            if name not in self.methods:
+                raise UserError("tables.methods: " + _unknown("method", name, self.methods))
+        for name in filter(None, (self.method, self.yardstick)):
+            resolved = self.resolve_method(name)
+            if resolved.kind == "iterative" and resolved.network.dft_length(dataset.num_samples) < 1:
+                kernels, strides = list(resolved.network.dft_kernels), list(resolved.network.dft_strides)
+                message = (
+                    f"datasets.{self.dataset}.clip_seconds = {dataset.clip_seconds:g} s is too short for the DFT "
+                    f"branch of method {name} (kernels {kernels}, strides {strides}): lengthen the clips, "
+                    "or set smaller network.dft_kernels and network.dft_strides"
+                )
+                raise UserError(message)
+            if resolved.draws_first and dataset.pool is None:
+                message = f"external.first_stage: random needs an external pool: set datasets.{self.dataset}.pool"
+                raise UserError(message)
+
+    def _check_start(self, name: str) -> None:
+        method = self.resolve_method(name)
+        start = method.start_from
+        if start is None:
+            return
+        if start not in self.methods:
+            raise UserError(f"methods.{name}.start_from: " + _unknown("method", start, self.methods))
+        other = self.resolve_method(start)
+        if other.start_from is not None or start == name:
+            message = f"methods.{name}.start_from: {start} has no stage 1 of its own; name a method without start_from"
+            raise UserError(message)
+        if {method.kind, other.kind} != {"iterative"}:
+            raise UserError(f"methods.{name}.start_from: only methods of kind iterative have stages; {start} has none")
+
+    def _check_switches(self) -> None:
+        """Refuse a top-level switch that the method has set the other way: it would have no effect."""
+        resolved = self.resolve_method(self.method)
+        for section in ("triplet", "external", "pseudo_labels"):
+            stated = getattr(self, section)
+            if "enabled" in stated.model_fields_set and stated.enabled != getattr(resolved, section).enabled:
+                value = str(stated.enabled).lower()
+                message = f"{section}.enabled: {value} has no effect, as method {self.method} sets it the other way"
+                way_out = f"choose another method, or set methods.{self.method}.{section}.enabled: {value}"
+                raise UserError(f"{message}; {way_out}")
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    return f"there is no {kind} {name!r}; the config has: {', '.join(sorted(known)) or 'none'}"

@@ -1,0 +1,1 @@
+"""Generated recordings: the demo's machine types and its external pool."""

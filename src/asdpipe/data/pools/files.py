@@ -1,0 +1,104 @@
+"""Files of external pools: walks over millions of them, and the manifest they become."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asdpipe.artifacts.schemas import SCHEMAS
+from asdpipe.data.clips import AUDIO_SUFFIXES
+
+STRINGS = pa.list_(pa.string())
+
+
+def files_below(
+    root: Path, folder: Path, suffixes: Collection[str] = AUDIO_SUFFIXES
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder in ``folder``, as path below ``root`` with a slash, and its files with such a suffix.
+
+    Folders and names are sorted; links are followed; what is hidden is left out.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_fail):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        chosen = sorted(name for name in names if _suffix(name) in suffixes and not name.startswith("."))
+        if chosen:
+            below = Path(parent).relative_to(root).as_posix()
+            # Names that are not UTF-8 cannot be written into a table; they fit no label either.
+            prefix, *chosen = (each.encode("utf-8", "replace").decode() for each in (f"{below}/", *chosen))
+            yield prefix.removeprefix("./"), chosen
+
+
+def list_audio(root: Path, folder: Path) -> pa.Table:
+    """Return the audio files in ``folder``: clip_id (path below ``root``), path, row (null) and name."""
+    ids, names = [pa.array([], pa.string())], [pa.array([], pa.string())]
+    for prefix, files in files_below(root, folder):
+        names.append(pa.array(files))
+        ids.append(pc.binary_join_element_wise(prefix, names[-1], ""))
+    clip_id = pa.concat_arrays(ids)
+    path = pc.binary_join_element_wise(str(root), clip_id, "/")
+    row = pa.nulls(len(clip_id), pa.int32())
+    return pa.table({"clip_id": clip_id, "path": path, "row": row, "name": pa.concat_arrays(names)})
+
+
+def watched(folder: Path, levels: int = 2) -> list[str]:
+    """Return the folders whose time of change tells of other clips: those above the clips, and theirs.
+
+    Stops listing a folder at the first audio file, and goes no deeper there: there may be millions of them.
+    """
+    folders = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _suffix(entry.name) in AUDIO_SUFFIXES:
+                return [str(folder)]
+            # Snakemake, which watches them, takes no names that are not text.
+            if entry.is_dir() and entry.name.isprintable() and not entry.name.startswith("."):
+                folders.append(folder / entry.name)
+    deeper = [watched(each, levels - 1) if levels > 1 else [str(each)] for each in sorted(folders)]
+    return [str(folder), *(each for below in deeper for each in below)]
+
+
+def pool_clips(pool: str, clips: pa.Table, names: Mapping[str, str], shards: int) -> pa.Table:
+    """Return the manifest of a pool.
+
+    Args:
+        clips: clip_id, path, row, mids.
+        names: display names by mid; others keep the mid.
+        shards: parts of nearly equal size, neighbours together.
+    """
+    shard = np.arange(len(clips)) * shards // max(len(clips), 1)
+    mids = clips["mids"].combine_chunks()
+    added = {
+        "dataset": pa.repeat(pool, len(clips)),
+        "shard": pa.array(shard, pa.int32()),
+        "display_names": renamed(mids, names),
+    }
+    columns = {name: clips[name] for name in ("clip_id", "path", "mids", "row")} | added
+    return pa.table(columns).select(SCHEMAS["pool_clips"].names)
+
+
+def renamed(lists: pa.ListArray, names: Mapping[str, str]) -> pa.ListArray:
+    """Return lists of strings with every string replaced by its name, if it has one."""
+    encoded = lists.values.dictionary_encode()  # noqa: PD011 (arrow's, not pandas')
+    replaced = pa.array([names.get(each, each) for each in encoded.dictionary.to_pylist()], pa.string())
+    return pa.ListArray.from_arrays(lists.offsets, replaced.take(encoded.indices))
+
+
+def left_out(clips_by_reason: Mapping[str, pa.Array]) -> pd.DataFrame:
+    """Return what is left out, one row each: clip (path of a file, or name of a clip without file) and reason."""
+    parts = [pa.table({"clip": clips, "reason": pa.repeat(why, len(clips))}) for why, clips in clips_by_reason.items()]
+    return pa.concat_tables(parts).to_pandas()
+
+
+def _suffix(name: str) -> str:
+    return name[max(name.rfind("."), 0) :].lower()
+
+
+def _fail(error: OSError) -> None:
+    raise error

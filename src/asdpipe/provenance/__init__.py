@@ -1,0 +1,1 @@
+"""Where results came from: records beside files, digests of code, the tree that asdpipe explain prints."""

@@ -1,0 +1,78 @@
+"""The known methods are those of the paper's tables: every setting that tells them apart, spelled out."""
+
+import pytest
+
+from asdpipe.config.reading import read_config
+from tests.conftest import ROOT
+
+# Windows (ms), loss on every branch, triplet loss, external clips, pseudo-labels: paper §5.2, Tables 2, 3 and 5.
+SYSTEMS = {
+    "wilkinghoff": ((64,), False, False, False, False),
+    "ba": ((256, 8), True, False, False, False),
+    "ba_ex": ((256, 8), True, False, True, False),
+    "ba_ps": ((256, 8), True, False, False, True),
+    "ba_trp": ((256, 8), True, True, False, False),
+    "ba_trp_ex": ((256, 8), True, True, True, False),
+    "ba_trp_ps": ((256, 8), True, True, False, True),
+    "ba_trp_ps_ex": ((256, 8), True, True, True, True),
+}
+# Table 4: N_max and how external clips are chosen; all else is Ba+Ex.
+CHOICES = {
+    "ba_ex": (1000, "score"),
+    "ba_ex_500": (500, "score"),
+    "ba_ex_2000": (2000, "score"),
+    "ba_ex_random": (1000, "random"),
+    "ba_ex_random_500": (500, "random"),
+    "ba_ex_random_2000": (2000, "random"),
+}
+CONFIG = read_config([ROOT / "config/full.yaml"], {"data_root": "x"})
+
+
+@pytest.mark.parametrize("labels", ["machine", "attribute"])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_have_the_papers_settings(name, labels):
+    method = CONFIG.resolve_method(name if labels == "machine" else f"{name}_labelled")
+    windows = tuple(window / 16 for window in method.network.windows)
+    parts = (method.triplet.enabled, method.external.enabled, method.pseudo_labels.enabled)
+    assert (windows, method.loss.branches, *parts) == SYSTEMS[name]
+    assert (method.kind, method.labels, method.start_from) == ("iterative", labels, None)
+    # What all of them share (§5.2).
+    training = method.training
+    assert (training.epochs, training.learning_rate) == (50, 1e-3)
+    assert training.source_per_batch + training.target_per_batch == 100
+    assert (method.loss.subclusters, method.loss.feat_ex, method.inference.k_source) == (16, False, 16)
+    assert (method.external.n_max, method.external.selection) == (1000, "score")
+    assert (method.pseudo_labels.k_source, method.pseudo_labels.k_target) == (16, 4)
+    assert (method.triplet.snr_db, method.triplet.semitones) == ((-5, 20), (6, 12))
+    assert (method.triplet.tau, method.triplet.gamma) == (0.2, 0.5)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_table_4_varies_how_many_external_clips_are_taken_and_how(name):
+    method, ba_ex = CONFIG.resolve_method(name), CONFIG.resolve_method("ba_ex")
+    assert (method.external.n_max, method.external.selection) == CHOICES[name]
+    same = method.external.model_copy(update={"n_max": 1000, "selection": "score"})
+    assert method.model_copy(update={"external": same, "parent": ba_ex.parent}) == ba_ex
+
+
+@pytest.mark.parametrize(
+    ("name", "stage2", "stage1"),
+    [("ba_ps_from_ba_trp", "ba_ps", "ba_trp"), ("ba_trp_ps_from_ba", "ba_trp_ps", "ba")],
+)
+def test_table_5_swaps_stage_1_and_nothing_else(name, stage2, stage1):
+    method, own = CONFIG.resolve_method(name), CONFIG.resolve_method(stage2)
+    assert method.start_from == stage1
+    assert method.model_copy(update={"start_from": None, "parent": own.parent}) == own
+
+
+def test_there_are_no_other_methods_than_these_and_the_baselines():
+    others = {"raw_logmel", "autoencoder", "autoencoder_mahalanobis", "ba_ps_from_ba_trp", "ba_trp_ps_from_ba"}
+    assert set(CONFIG.methods) == {*SYSTEMS, *(f"{name}_labelled" for name in SYSTEMS), *CHOICES, *others}
+
+
+def test_the_autoencoder_has_the_baselines_settings():
+    simple, selective = (CONFIG.resolve_method(name) for name in ("autoencoder", "autoencoder_mahalanobis"))
+    settings = simple.autoencoder
+    assert (settings.epochs, settings.batch_size, settings.learning_rate, settings.validation) == (100, 256, 1e-3, 0.1)
+    assert selective.autoencoder == settings
+    assert (simple.inference.autoencoder_score, selective.inference.autoencoder_score) == ("simple", "selective")
