@@ -1,4 +1,4 @@
-"""Embeddings of whole clips: offset 0, evaluation mode, so that they can be reproduced."""
+"""Embeddings of clips: from offset 0, in evaluation mode, so that they can be reproduced."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -6,42 +6,62 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from asdpipe.data.audio import FULL_SCALE
+from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
+from asdpipe.data.waveforms import Waveforms
+from asdpipe.errors import UserError
 from asdpipe.method.augment import tile
+from asdpipe.models.base import FeatureExtractor
 from asdpipe.progress import Progress
-from asdpipe.training.prefetch import ahead
+from asdpipe.training.prefetch import prefetch
 
 BATCH, GPU_BATCH = 32, 128
 
 
 @torch.inference_mode()
 def embed(
-    network: nn.Module,
-    waveforms: Iterable[NDArray[np.int16]],
-    total: int,
-    num_samples: int,
-    device: torch.device,
+    extractor: FeatureExtractor, waveforms: Iterable[NDArray[np.int16]], total: int, device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield embeddings, float32 (batch, dim), of all clips in order; at most two batches of clips are in memory.
+    """Yield embeddings, float32 (batch, branches * dim), of clips in order; at most two batches of clips are in memory.
 
     Args:
-        network: maps (batch, num_samples) to (batch, ...); the rest is flattened.
+        waveforms: 16 kHz clips of any lengths, tiled or cut to what the extractor takes.
         total: how many clips to expect, for the progress.
     """
-    network = network.eval().to(device)
+    extractor = extractor.eval().to(device)
     progress = Progress("embedding", total, "clip")
     on_gpu = device.type == "cuda"
-    for samples in ahead(_batches(waveforms, num_samples, GPU_BATCH if on_gpu else BATCH)):
+    for samples in prefetch(_batches(waveforms, extractor.num_samples, GPU_BATCH if on_gpu else BATCH)):
         packed = torch.from_numpy(samples)
         x = (packed.pin_memory() if on_gpu else packed).to(device, non_blocking=True).float().div_(FULL_SCALE)
-        yield network(x).flatten(1).float().cpu().numpy()
+        yield extractor(x).flatten(1).float().cpu().numpy()
         progress.advance(len(samples))
     progress.close()
 
 
-def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int, size: int) -> Iterator[NDArray[np.int16]]:
+def _batches(
+    waveforms: Iterable[NDArray[np.int16]], num_samples: int | None, size: int
+) -> Iterator[NDArray[np.int16]]:
     clips = iter(waveforms)
+    if num_samples is None:
+        # Whole clips differ in length.
+        yield from (clip[None].copy() for clip in clips)
+        return
     while batch := [tile(clip, num_samples) for clip in islice(clips, size)]:
         yield np.stack(batch)
+
+
+def refuse_short(waveforms: Waveforms, min_samples: int) -> None:
+    """Stop at clips that are too short for an extractor.
+
+    Raises:
+        UserError: there are some.
+    """
+    short = waveforms.clip_ids[waveforms.lengths < min_samples]
+    if len(short):
+        seconds = min_samples / SAMPLE_RATE
+        message = (
+            f"clips shorter than {seconds:g} s, which the network needs: {len(short)}, e.g. {short[0]}; "
+            f"remove them, or set the data set's min_seconds: {seconds:g} and on_bad_clip: skip"
+        )
+        raise UserError(message)
