@@ -3,14 +3,13 @@
 import logging
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from asdpipe.artifacts.files import whole_folder, write_csv
 from asdpipe.artifacts.tables import write_table
-from asdpipe.config.data import Dataset, Pool
-from asdpipe.data.dcase import manifest as dcase
-from asdpipe.data.pools import audioset
-from asdpipe.data.pools import labelled_files as labelled_folder
+from asdpipe.config.data import DemoDataset, DemoPool, Listing, PoolListing
 from asdpipe.steps.options import InFolder, OutFile, OutFolder, Settings, Text
 
 logger = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ def demo_dataset(settings: Settings, folder: OutFolder) -> None:
     # Only the demo needs the generator and what it imports.
     from asdpipe.data.demo.machines import write_dataset
 
-    dataset = Dataset.model_validate_json(settings)
+    dataset = DemoDataset.model_validate_json(settings)
     with whole_folder(folder) as temporary:
         write_dataset(
             temporary,
@@ -37,7 +36,7 @@ def demo_pool(settings: Settings, folder: OutFolder) -> None:
     """Generate the demo's external pool."""
     from asdpipe.data.demo.pool import write_pool
 
-    pool = Pool.model_validate_json(settings)
+    pool = DemoPool.model_validate_json(settings)
     with whole_folder(folder) as temporary:
         write_pool(
             temporary,
@@ -55,22 +54,10 @@ def manifest(name: Text, root: InFolder, settings: Settings, clips: OutFile, tru
             revealed_attributes, table.
         truth: folder with the ground truth of the evaluation test clips; "": root/ground_truth, if there.
     """
-    dataset = Dataset.model_validate_json(settings)
-    if dataset.format == "folder":
-        from asdpipe.data import own_machines as folder
-
-        frame = folder.list_clips(root, name, dataset.machines, dataset.table)
-    else:
-        frame = dcase.list_clips(
-            root,
-            name,
-            dataset.machines,
-            year=dataset.year,
-            parts=dataset.parts,
-            truth=Path(truth) if truth else None,
-            check_counts=dataset.check_counts,
-            revealed=dataset.revealed_attributes,
-        )
+    listing: Listing = TypeAdapter(Listing).validate_json(settings)
+    folder = Path(truth) if truth else None
+    splits = [listing.list_clips(root, name, split, folder) for split in ("train", "test", "supplemental")]
+    frame = listing.label_clips(pd.concat([each for each in splits if len(each)] or splits), root, folder)
     counts = frame.groupby(["part", "machine", "split", "domain", "is_normal"], dropna=False).size()
     logger.info("%d clips of %d machine types\n%s", len(frame), frame.machine.nunique(), counts.to_string())
     write_table("clips", frame, clips)
@@ -83,11 +70,8 @@ def manifest_pool(name: Text, root: InFolder, settings: Settings, clips: OutFile
         name: of the pool; root: its folder; settings: uses format, table, shards.
         left_out: csv of audio without label and labels without audio.
     """
-    pool = Pool.model_validate_json(settings)
-    if pool.format == "folder":
-        listed, lost = labelled_folder.list_clips(root, name, pool.table, pool.shards)
-    else:
-        listed, lost = audioset.list_clips(root, name, pool.shards)
+    listing: PoolListing = TypeAdapter(PoolListing).validate_json(settings)
+    listed, lost = listing.list_clips(root, name)
     logger.info("%d external clips with %d labels", len(listed), len(pc.unique(pc.list_flatten(listed["mids"]))))
     for reason, count in lost.reason.value_counts().items():
         logger.warning("%s: %d left out (%s), listed in %s", root, count, reason, left_out)
