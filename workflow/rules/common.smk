@@ -18,9 +18,6 @@ from asdpipe.provenance.code import step_digest
 from asdpipe.config.data import Download
 from asdpipe.config.base import canonical_json
 from asdpipe.config.reading import load_config
-from asdpipe.data.pools import audioset, labelled_files as labelled_folder
-from asdpipe.data.dcase import manifest as dcase
-from asdpipe.data import own_machines as folder
 from asdpipe.errors import UserError
 from asdpipe.steps import STEPS
 
@@ -55,18 +52,14 @@ def refuse_read_only_results():
 
 def folders_of_dataset(dataset):
     """Return the folders and files that tell of other clips or labels."""
-    root = Path(dataset.root)
-    if dataset.format == "folder":
-        return folder.clip_folders(root, dataset.machines, dataset.table)
-    truth = Path(dataset.ground_truth or root / "ground_truth")
-    return dcase.clip_folders(root, dataset.machines, dataset.parts) + ([str(truth)] if truth.is_dir() else [])
+    root, truth = Path(dataset.root), getattr(dataset, "ground_truth", None)
+    folders = [each for split in ("train", "test", "supplemental") for each in dataset.watched(root, split)]
+    return folders + dataset.truth_files(root, truth and Path(truth))
 
 
 def folders_of_pool(pool):
     """Return the folders and files that tell of other external clips or labels."""
-    if pool.format == "folder":
-        return labelled_folder.clip_folders(Path(pool.root), pool.table)
-    return audioset.clip_folders(Path(pool.root))
+    return pool.watched(Path(pool.root))
 
 
 refuse_full_disks()
@@ -74,9 +67,9 @@ try:
     CONFIG = load_config(config, workflow.configfiles)
     # Missing folders are found now, not when the first job starts.
     DATASET = CONFIG.resolve_dataset(CONFIG.dataset)
-    if DATASET.root and not DATASET.download:
+    if DATASET.format != "demo" and not DATASET.fetched:
         folders_of_dataset(DATASET)
-    if DATASET.pool and CONFIG.resolve_pool(DATASET.pool).root:
+    if DATASET.pool and CONFIG.resolve_pool(DATASET.pool).format != "demo":
         folders_of_pool(CONFIG.resolve_pool(DATASET.pool))
 except UserError as error:
     raise WorkflowError(f"The configuration is not valid.\n{error}")

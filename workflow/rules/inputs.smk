@@ -16,36 +16,36 @@ def fetched_names():
 @asked
 def dataset_root(wildcards):
     generated = f"results/data/{wildcards.dataset}/recordings"
-    return CONFIG.resolve_dataset(wildcards.dataset).root or generated
+    return getattr(CONFIG.resolve_dataset(wildcards.dataset), "root", generated)
 
 
 @asked
 def ground_truth(wildcards):
     """Return the folder with the labels of the evaluation test clips; empty: below the root, if there."""
-    return CONFIG.resolve_dataset(wildcards.dataset).ground_truth or ""
+    return getattr(CONFIG.resolve_dataset(wildcards.dataset), "ground_truth", None) or ""
 
 
 @asked
 def dataset_sources(wildcards):
     """Return what tells of other clips: the index of a download, or the folders of clips and labels."""
     dataset = CONFIG.resolve_dataset(wildcards.dataset)
-    if dataset.download:
+    if dataset.fetched:
         return f"results/data/{wildcards.dataset}/download.json"
-    if dataset.root is None:
+    if dataset.format == "demo":
         return dataset_root(wildcards)
     return folders_of_dataset(dataset)
 
 
 @asked
 def pool_root(wildcards):
-    return CONFIG.resolve_pool(wildcards.pool).root or f"results/external/{wildcards.pool}/recordings"
+    return getattr(CONFIG.resolve_pool(wildcards.pool), "root", f"results/external/{wildcards.pool}/recordings")
 
 
 @asked
 def pool_folders(wildcards):
     """Return what tells of other clips: generated as a whole, or the folders of audio and metadata."""
     pool = CONFIG.resolve_pool(wildcards.pool)
-    return folders_of_pool(pool) if pool.root else pool_root(wildcards)
+    return pool_root(wildcards) if pool.format == "demo" else folders_of_pool(pool)
 
 
 # train.smk
@@ -221,7 +221,7 @@ def table_selected(wildcards):
 
 def table_years(wildcards):
     """Return the year of every data set as JSON, in the order of the columns."""
-    return json.dumps({name: CONFIG.datasets[name].year for name in TABLE_DATASETS})
+    return json.dumps({name: getattr(CONFIG.datasets[name], "year", None) for name in TABLE_DATASETS})
 
 
 def table_n_max(wildcards):

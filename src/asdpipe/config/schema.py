@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from pydantic_core import InitErrorDetails
 
 from asdpipe.config.base import Name, PositiveInt, Section, merge
-from asdpipe.config.data import Dataset, Download, Pool
+from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, Download, Pool
 from asdpipe.config.method import KNOWN_METHODS, Method, Sections
 from asdpipe.data.dcase.years import YEARS
 from asdpipe.errors import UserError
@@ -163,13 +163,14 @@ class Config(Sections):
         if name not in self.datasets:
             raise UserError(unknown("data set", name, self.datasets))
         dataset = self.datasets[name]
+        if isinstance(dataset, DemoDataset):
+            return dataset
         root = f"downloads/{name}" if dataset.fetched and dataset.root is None else dataset.root
-        truth = dataset.ground_truth
-        update = {
-            "download": dataset.fetched,
-            "root": self._root(f"datasets.{name}.root", root, dataset.format),
-            "ground_truth": truth and self._root(f"datasets.{name}.ground_truth", truth, dataset.format),
-        }
+        update: dict[str, Any] = {"root": self._root(f"datasets.{name}.root", root)}
+        if isinstance(dataset, DcaseDataset):
+            truth = dataset.ground_truth
+            truth = truth and self._root(f"datasets.{name}.ground_truth", truth)
+            update |= {"download": dataset.fetched, "ground_truth": truth}
         return dataset.model_copy(update=update)
 
     def resolve_pool(self, name: str) -> Pool:
@@ -181,11 +182,11 @@ class Config(Sections):
         if name not in self.pools:
             raise UserError(unknown("pool", name, self.pools))
         pool = self.pools[name]
-        return pool.model_copy(update={"root": self._root(f"pools.{name}.root", pool.root, pool.format)})
+        if isinstance(pool, DemoPool):
+            return pool
+        return pool.model_copy(update={"root": self._root(f"pools.{name}.root", pool.root)})
 
-    def _root(self, key: str, root: str | None, kind: str) -> str | None:
-        if kind == "demo":
-            return None
+    def _root(self, key: str, root: str | None) -> str:
         if root is None:
             raise UserError(f"{key} is not set: give the folder of the recordings")
         if "{data_root}" in root:

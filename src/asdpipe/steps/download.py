@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from asdpipe.artifacts.files import written
-from asdpipe.config.data import Dataset, Download
+from asdpipe.config.data import DcaseListing, Download
 from asdpipe.data.dcase.archives import Archive, TruthFile, archives, ground_truth_files
 from asdpipe.data.download.fetch import Checksums, Remote, fetch
 from asdpipe.data.download.unpack import DamagedArchive, unpack
@@ -29,7 +29,7 @@ def download(name: Text, root: Text, settings: Settings, index: OutFile, mirrors
     Args:
         name: of the data set; root: its folder; settings: uses year, machines, parts, revealed_attributes.
     """
-    dataset = Dataset.model_validate_json(settings)
+    dataset = DcaseListing.model_validate_json(settings)
     if dataset.year is None:
         raise UserError(f"datasets.{name}: download needs the year of the challenge")
     wanted = archives(dataset.year, dataset.parts, dataset.machines)
