@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from asdpipe.config.base import Section, canonical_json
-from asdpipe.config.data import Dataset, Pool
-from asdpipe.config.method import Method
+from asdpipe.config.data import Dataset, DemoDataset, DemoPool
+from asdpipe.config.method import Method, NetworkSettings, PseudoLabelSettings, SelectSettings
 from asdpipe.config.schema import Config, unknown
 from asdpipe.data.pools.files import shard_digests
 from asdpipe.errors import UserError
@@ -106,6 +106,21 @@ class Plan:
             "truth": files,
         }
 
+    @property
+    def generated_datasets(self) -> list[str]:
+        """The data sets whose recordings the workflow makes."""
+        return [name for name, dataset in self.config.datasets.items() if isinstance(dataset, DemoDataset)]
+
+    @property
+    def generated_pools(self) -> list[str]:
+        """The pools whose recordings the workflow makes."""
+        return [name for name, pool in self.config.pools.items() if isinstance(pool, DemoPool)]
+
+    @property
+    def fetched_datasets(self) -> list[str]:
+        """The data sets that are downloaded."""
+        return [name for name, dataset in self.config.datasets.items() if dataset.fetched]
+
     def num_samples(self, dataset: str) -> int:
         """Return the length that clips are tiled or cut to, in samples."""
         return self.dataset(dataset).num_samples
@@ -126,9 +141,9 @@ class Plan:
 
     def is_generated(self, pool: str) -> bool:
         """Tell whether the workflow makes the recordings of a pool."""
-        return self.config.resolve_pool(pool).root is None
+        return pool in self.generated_pools
 
-    def shard_contents(self, pool: str, shard: int, recorded: str) -> str:
+    def shard_contents(self, pool: str, shard: str, recorded: str) -> str:
         """Return what tells whether a packed shard must be packed again: other clips, another text.
 
         One more file changes the manifest of the whole pool, but one shard.
@@ -140,7 +155,7 @@ class Plan:
         if self.is_generated(pool) or not index.exists():
             return recorded
         facts = json.loads((pq.read_schema(index).metadata or {}).get(b"facts", b"{}"))
-        listed = self._shards(pool)[shard]
+        listed = self._shards(pool)[int(shard)]
         return recorded if facts.get("contents") == listed else listed
 
     @cache  # noqa: B019 (there is one plan)
@@ -208,6 +223,64 @@ class Plan:
             folder = self._folder(dataset, owner, seed, stage)
             raise UserError(f"stage {stage} of {method} has the {what} of {owner}; ask for the files in {folder}")
 
+    # ---------------------------------------------------------------- settings of the steps, as JSON
+
+    def recordings_settings(self, dataset: str) -> str:
+        """Return what generated recordings depend on."""
+        known = self.dataset(dataset)
+        assert isinstance(known, DemoDataset)
+        return as_json(known.recordings)
+
+    def pool_recordings_settings(self, pool: str) -> str:
+        """Return what the recordings of a generated pool depend on."""
+        known = self.config.resolve_pool(pool)
+        assert isinstance(known, DemoPool)
+        return as_json(known.recordings)
+
+    def download_settings(self, dataset: str) -> str:
+        """Return what a download depends on."""
+        return as_json(self.dataset(dataset).listing)
+
+    def listing_settings(self, dataset: str) -> str:
+        """Return what the list of clips depends on."""
+        return as_json(self.dataset(dataset).listing)
+
+    def decoding_settings(self, dataset: str) -> str:
+        """Return how files are decoded."""
+        return as_json(self.dataset(dataset).decoding)
+
+    def pool_listing_settings(self, pool: str) -> str:
+        """Return what the list of external clips depends on."""
+        return as_json(self.config.resolve_pool(pool).listing)
+
+    def pool_decoding_settings(self, pool: str) -> str:
+        """Return how the files of a pool are decoded."""
+        return as_json(self.config.resolve_pool(pool).decoding)
+
+    def training_settings(self, method: str) -> str:
+        """Return what trainings depend on."""
+        return as_json(self.method(method).training_settings())
+
+    def network_settings(self, method: str) -> str:
+        """Return what is trained, or embeds without training."""
+        return as_json(NetworkSettings(network=self.method(method).network))
+
+    def represent_settings(self, method: str) -> str:
+        """Return what representatives depend on."""
+        return as_json(self.method(method).represent_settings())
+
+    def score_settings(self, method: str) -> str:
+        """Return what scores depend on."""
+        return as_json(self.method(method).score_settings())
+
+    def select_settings(self, method: str) -> str:
+        """Return what selections depend on."""
+        return as_json(SelectSettings(external=self.method(method).external))
+
+    def pseudo_label_settings(self, method: str) -> str:
+        """Return what pseudo-labels depend on."""
+        return as_json(PseudoLabelSettings(pseudo_labels=self.method(method).pseudo_labels))
+
     # ---------------------------------------------------------------- stages
 
     def train(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
@@ -251,11 +324,6 @@ class Plan:
             folder = self._folder(dataset, method, seed, stage)
             files |= {"weights": f"{folder}/model.safetensors", "description": f"{folder}/model.json"}
         return files
-
-    def untrained(self, method: str) -> str:
-        """Return the settings of a network without training, as JSON; empty: it is trained."""
-        settings = self.method(method)
-        return "" if settings.training.trains else as_json(settings.training_settings())
 
     def train_embeddings(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return the training clips and their embeddings."""
@@ -309,6 +377,10 @@ class Plan:
             return files | {"pool_clips": f"results/external/{pool}/clips.parquet"}
         folder = f"results/external/{pool}/{shard}"
         return files | {"index": f"{folder}/waveforms.parquet", "samples": f"{folder}/waveforms.int16"}
+
+    def selected_from(self, dataset: str) -> str:
+        """Return the list of the clips that a selection names."""
+        return f"results/external/{self.required_pool(dataset)}/clips.parquet"
 
     def required_pool(self, dataset: str) -> str:
         """Return the pool of a data set.

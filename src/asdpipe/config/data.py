@@ -6,7 +6,7 @@ on, and the functions that make the list. A data set or pool is a listing plus a
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, field_validator, model_validator
 
@@ -299,6 +299,11 @@ class _Dataset(Decoding):
         return False
 
     @property
+    def has_supplemental(self) -> bool:
+        """Whether there are supplemental clips among what is downloaded."""
+        return False
+
+    @property
     def official(self) -> Score:
         """The formula of the official score."""
         return self.scoring or "dcase2022"
@@ -323,10 +328,25 @@ class DemoSize(Section):
     test_clips: PositiveInt = Field(50, description="Test clips per machine type, domain and label.")
 
 
+class DemoRecordings(Section):
+    """What the recordings of a generated data set depend on."""
+
+    clip_seconds: float
+    demo: DemoSize
+
+
 class DemoDataset(DemoListing, _Dataset):
     """A generated data set."""
 
+    root: ClassVar[None] = None
+    year: ClassVar[None] = None
+    ground_truth: ClassVar[None] = None
     demo: DemoSize = DemoSize()
+
+    @property
+    def recordings(self) -> DemoRecordings:
+        """The settings that the recordings depend on."""
+        return _settings(self, DemoRecordings)
 
     @property
     def listing(self) -> DemoListing:
@@ -369,6 +389,11 @@ class DcaseDataset(DcaseListing, _Dataset):
         return self.year is not None and (self.root is None if self.download is None else self.download)
 
     @property
+    def has_supplemental(self) -> bool:
+        """Whether there are supplemental clips among what is downloaded: since 2025."""
+        return self.year is not None and self.year >= 2025
+
+    @property
     def official(self) -> Score:
         """The formula of the official score."""
         of_year: dict[int | None, Score] = {2020: "dcase2020", 2021: "dcase2021"}
@@ -390,6 +415,8 @@ class DcaseDataset(DcaseListing, _Dataset):
 class FolderDataset(FolderListing, _Dataset):
     """A data set of one's own recordings."""
 
+    year: ClassVar[None] = None
+    ground_truth: ClassVar[None] = None
     root: str | None = Field(None, description="Folder of the data set; may contain {data_root}.")
 
     @property
@@ -514,11 +541,24 @@ class DemoPoolSize(Section):
     clips_per_class: PositiveInt = Field(100, description="Clips of each class.")
 
 
+class DemoPoolRecordings(Section):
+    """What the recordings of a generated pool depend on."""
+
+    clip_seconds: float
+    demo: DemoPoolSize
+
+
 class DemoPool(DemoPoolListing, _Pool):
     """A generated external pool."""
 
+    root: ClassVar[None] = None
     clip_seconds: float = Field(10.0, gt=0, description="Length of generated clips ('demo'), in s.")
     demo: DemoPoolSize = DemoPoolSize()
+
+    @property
+    def recordings(self) -> DemoPoolRecordings:
+        """The settings that the recordings depend on."""
+        return _settings(self, DemoPoolRecordings)
 
     @property
     def listing(self) -> DemoPoolListing:

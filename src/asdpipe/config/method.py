@@ -377,6 +377,12 @@ class UntrainedSettings(Section):
 TrainingSettings = ClipTrainingSettings | FrameTrainingSettings | UntrainedSettings
 
 
+class NetworkSettings(Section):
+    """What embeds clips; trained, its weights come with a description of their own."""
+
+    network: Network
+
+
 class RepresentSettings(Section):
     """All that representatives depend on beside embeddings."""
 

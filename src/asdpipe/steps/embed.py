@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.tables import write_table
 from asdpipe.config.base import read_settings
-from asdpipe.config.method import UntrainedSettings
+from asdpipe.config.method import NetworkSettings
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import load_model
-from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Text
+from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import embed as embed_clips
 from asdpipe.training.embedding import refuse_short
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def embed(
+    settings: Settings,
     num_samples: Number,
     clips: InFile,
     index: InFile,
@@ -34,21 +35,19 @@ def embed(
     embeddings: OutFile,
     weights: MaybeFile = None,
     description: MaybeFile = None,
-    settings: Text = "{}",
     device: Device = "auto",
 ) -> None:
     """Embed all clips of a split of a data set.
 
     Args:
-        num_samples: length that clips are tiled or cut to.
+        settings: of the network; num_samples: length that clips are tiled or cut to.
         clips, index, samples: of the split.
-        weights, description: of the trained model; or
-        settings: of a network without training.
+        weights, description: of the trained network; without them it is taken as it is.
     """
     if weights is not None and description is not None:
         extractor, facts = load_model(weights, description), {"weights_sha256": file_digest(weights)}
     else:
-        network = read_settings(UntrainedSettings, settings).network.model_dump(mode="json")
+        network = read_settings(NetworkSettings, settings).network.model_dump(mode="json")
         extractor, facts = build_extractor(network, num_samples=num_samples), {"network": network}
     waveforms = Waveforms([(index, samples)])
     refuse_short(waveforms, extractor.min_samples)
