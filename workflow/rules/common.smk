@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from snakemake.exceptions import WorkflowError
 
-from asdpipe.provenance.code import step_digest
+from asdpipe.provenance.code import code_digest
 from asdpipe.config.data import Download
 from asdpipe.config.base import canonical_json
 from asdpipe.config.reading import load_config
@@ -170,7 +170,7 @@ def pool_settings(*keys):
 
 
 # The prefix tells it apart from the other params of a job.
-CODE = {name: f"code:{step_digest(module, name)}" for module, names in STEPS.items() for name in names}
+CODE = {name: f"code:{code_digest(name)}" for names in STEPS.values() for name in names}
 
 
 def code(step, rule=None):

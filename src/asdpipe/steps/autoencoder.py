@@ -15,7 +15,7 @@ from asdpipe.errors import UserError
 from asdpipe.models.autoencoder import FRAMES, HOP, clip_distances
 from asdpipe.models.autoencoder_files import Trained, load_autoencoders, save_autoencoders
 from asdpipe.progress import Progress
-from asdpipe.provenance.code import step_digest
+from asdpipe.provenance.code import code_digest
 from asdpipe.steps.options import Device, InFile, Number, OutFile, Settings
 from asdpipe.steps.train import CHECKPOINT, assemble_labels, made_from, packed_clips, training_clips
 from asdpipe.training import autoencoder as autoencoder_loop
@@ -53,7 +53,7 @@ def train_autoencoder(
     rows = waveforms.rows(table.clip_id.tolist(), [True] * len(table))
     machines = table.assign(row=rows).groupby("machine")
     used = method.model_dump(mode="json", include={"autoencoder"})
-    code = step_digest("autoencoder", "train_autoencoder")
+    code = code_digest("train_autoencoder")
     made_of = {"settings": used, "seed": seed} | made_from(table, [(index, samples)], code)
     trained, epochs, checkpoints = {}, [], []
     for number, (machine, part) in enumerate(machines, 1):

@@ -18,7 +18,7 @@ from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
 from asdpipe.method.classes import class_indices, external_class, original_class
 from asdpipe.models.files import save_model
-from asdpipe.provenance.code import step_digest
+from asdpipe.provenance.code import code_digest
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, TorchCompile
 from asdpipe.training import fit as loop
 from asdpipe.training.batches import TrainingSet
@@ -94,7 +94,7 @@ def train(
     checkpoint = Checkpoint(
         weights.with_name(CHECKPOINT),
         {"settings": used, "num_samples": num_samples, "stage": stage, "seed": seed}
-        | made_from(table, packs, step_digest("train", "train")),
+        | made_from(table, packs, code_digest("train")),
     )
     with checkpoint.stoppable():
         network, losses = loop.train(
