@@ -20,8 +20,7 @@ LEFT_OUT = (
     # Settings reach a step as params, defaults included. The classes that they select are its targets.
     "asdpipe.config",
     # File formats: the code of the steps decides what is in the files.
-    "asdpipe.artifacts",
-    "asdpipe.provenance",
+    *("asdpipe.artifacts.files", "asdpipe.artifacts.schemas", "asdpipe.artifacts.tables", "asdpipe.provenance"),
     # Messages and help texts.
     *("asdpipe.errors", "asdpipe.progress", "asdpipe.steps.options"),
 )
