@@ -172,7 +172,7 @@ def test_a_file_that_is_not_the_published_one_is_removed(folder, tmp_path):
     with serve(folder) as server:
         with pytest.raises(UserError) as error:
             get(server, tmp_path, "0" * 32)
-        assert all(each in str(error.value) for each in (server.url + PATH, MD5, "0" * 32, "checksums: recorded"))
+        assert all(part in str(error.value) for part in (server.url + PATH, MD5, "0" * 32, "checksums: recorded"))
         assert server.gets() == 1
         assert "a.zip" not in leftovers(tmp_path) and "a.zip.part" not in leftovers(tmp_path)
 
@@ -265,7 +265,7 @@ def start_slow_download(server: Server, tmp_path) -> subprocess.Popen:
     """Start a process that fetches, and wait until a part of the file is there."""
     code = f"""
 from pathlib import Path
-from asdpipe.data.fetch import Remote, fetch
+from asdpipe.data.download.fetch import Remote, fetch
 fetch([Remote({server.url + PATH!r}, Path("got/a.zip"), None)], Path("got/checksums.json"))
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL)
