@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from asdpipe.data.download import fetch as module
-from asdpipe.data.download.fetch import Remote, fetch
+from asdpipe.data.download.checksums import Remote
+from asdpipe.data.download.fetch import fetch
 from asdpipe.errors import UserError
 from tests.http_server import Server, serve
 
@@ -137,6 +138,22 @@ def test_a_busy_server_is_asked_again_when_it_says(folder, tmp_path, monkeypatch
         start = time.monotonic()
         assert get(server, tmp_path).read_bytes() == CONTENT
         assert 1 <= time.monotonic() - start < 5
+        assert server.gets() == 2
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "first_delay"),
+    # A date in the past: at once. Too long: the limit. Not a time, or nothing: the usual delay.
+    [("Wed, 21 Oct 2015 07:28:00 GMT", 60.0), ("86400", 60.0), ("soon", 0.01), (None, 0.01)],
+)
+def test_other_forms_of_retry_after(folder, tmp_path, monkeypatch, retry_after, first_delay):
+    monkeypatch.setattr(module, "FIRST_DELAY", first_delay)
+    monkeypatch.setattr(module, "LONGEST_DELAY", first_delay)
+    monkeypatch.setattr(module, "LONGEST_RETRY_AFTER", 0.1)
+    with serve(folder, failures=1, retry_after=retry_after) as server:
+        start = time.monotonic()
+        assert get(server, tmp_path).read_bytes() == CONTENT
+        assert time.monotonic() - start < 30
         assert server.gets() == 2
 
 
@@ -265,7 +282,8 @@ def start_slow_download(server: Server, tmp_path) -> subprocess.Popen:
     """Start a process that fetches, and wait until a part of the file is there."""
     code = f"""
 from pathlib import Path
-from asdpipe.data.download.fetch import Remote, fetch
+from asdpipe.data.download.checksums import Remote
+from asdpipe.data.download.fetch import fetch
 fetch([Remote({server.url + PATH!r}, Path("got/a.zip"), None)], Path("got/checksums.json"))
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL)

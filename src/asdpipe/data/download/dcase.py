@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from asdpipe.artifacts.files import written
 from asdpipe.data.dcase.archives import Archive, TruthFile
-from asdpipe.data.download.fetch import Checksums, Remote, fetch
+from asdpipe.data.download.checksums import Checksums, Remote
+from asdpipe.data.download.fetch import fetch
 from asdpipe.data.download.unpack import DamagedArchive, unpack
 from asdpipe.errors import UserError
 
