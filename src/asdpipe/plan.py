@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from asdpipe.config.base import Section, canonical_json
-from asdpipe.config.data import Dataset, DemoDataset, DemoPool
+from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, DownloadSettings
 from asdpipe.config.method import Method, NetworkSettings, PseudoLabelSettings, SelectSettings
 from asdpipe.config.schema import Config, unknown
 from asdpipe.data.pools.files import shard_digests
@@ -239,7 +239,9 @@ class Plan:
 
     def download_settings(self, dataset: str) -> str:
         """Return what a download depends on."""
-        return as_json(self.dataset(dataset).listing)
+        known = self.dataset(dataset)
+        assert isinstance(known, DcaseDataset)
+        return as_json(DownloadSettings(**known.model_dump(include=set(DownloadSettings.model_fields))))
 
     def listing_settings(self, dataset: str) -> str:
         """Return what the list of clips depends on."""
@@ -420,6 +422,10 @@ class Plan:
         """Return what a seed's auc.csv is made from."""
         folder = self.scores(dataset, method, seed, stage)
         return {"clips": f"results/data/{dataset}/clips.parquet", "scores": f"{folder}/scores.parquet"}
+
+    def scoring(self, dataset: str) -> str:
+        """Return the formula of the official score."""
+        return self.dataset(dataset).official
 
     def submission(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what a submission is made from."""

@@ -20,7 +20,7 @@ from asdpipe.data.pools import audioset
 from asdpipe.data.pools import labelled_files as labelled_folder
 from asdpipe.data.waveforms import BadClip, read_clip
 from asdpipe.method.metrics import METRICS
-from asdpipe.steps.evaluate import comparison, over_seeds, read_auc
+from asdpipe.paper.results import comparison, over_seeds, read_auc
 from tests.dcase_trees import list_all
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case

@@ -1,4 +1,4 @@
-"""Recordings and ground truth of DCASE Task 2, fetched and verified once."""
+"""Recordings and ground truth of DCASE Task 2, downloaded and verified once."""
 
 
 rule download:
@@ -10,7 +10,7 @@ rule download:
         "results/data/{dataset}/benchmarks/download.tsv"
     wildcard_constraints:
         dataset=fetched_names(),
-    # Cluster nodes often have no way out to the network.
+    # Cluster nodes often have no internet access.
     localrule: True
     conda:
         "../../environment.yml"
@@ -21,9 +21,9 @@ rule download:
     params:
         code=code("download"),
         root=dataset_root,
-        settings=dataset_settings("format", "year", "machines", "parts", "revealed_attributes"),
+        settings=dataset_settings("year", "machines", "parts", "revealed_attributes"),
     message:
-        "Downloading {wildcards.dataset} into {params.root}"
+        "Downloading {wildcards.dataset} into {params.root}, log: {log}"
     shell:
         "python -m asdpipe --log {log} download --name {wildcards.dataset} --root {params.root:q} "
         "--settings {params.settings:q} --index {output.index}"

@@ -608,3 +608,12 @@ class Download(Section):
     )
     connections: int = Field(4, ge=1, le=16, description="Files that are fetched at the same time.")
     attempts: PositiveInt = Field(8, description="Tries without progress, ever longer apart, until a file is given up.")
+
+
+class DownloadSettings(Section):
+    """The keys of a data set that say what to download."""
+
+    year: int | None
+    machines: tuple[str, ...] | None
+    parts: tuple[Literal["dev", "eval"], ...]
+    revealed_attributes: bool
