@@ -71,7 +71,7 @@ def folders_of_pool(pool):
 
 refuse_full_disks()
 try:
-    CONFIG = load_config(config, workflow.configfiles)
+    CONFIG = load_config(config, workflow.configfiles, workflow.config_settings.config_args)
     # Missing folders are found now, not when the first job starts.
     DATASET = CONFIG.resolve_dataset(CONFIG.dataset)
     if DATASET.root and not DATASET.download:
