@@ -25,7 +25,7 @@ from asdpipe.plan import STAGE, Plan, as_json
 from asdpipe.provenance.code import code_digest
 
 try:
-    CONFIG = load_config(config, workflow.configfiles)
+    CONFIG = load_config(config, workflow.configfiles, workflow.config_settings.config_args)
     PLAN = Plan(CONFIG)
     PLAN.check()
 except UserError as error:

@@ -9,7 +9,7 @@ rule download:
     benchmark:
         "results/data/{dataset}/benchmarks/download.tsv"
     wildcard_constraints:
-        dataset=fetched_names(),
+        dataset=any_of(PLAN.fetched_datasets),
     # Cluster nodes often have no internet access.
     localrule: True
     conda:
@@ -20,8 +20,8 @@ rule download:
         runtime=1440,
     params:
         code=code("download"),
-        root=dataset_root,
-        settings=dataset_settings("year", "machines", "parts", "revealed_attributes"),
+        root=planned(PLAN.dataset_root),
+        settings=planned(PLAN.download_settings),
     message:
         "Downloading {wildcards.dataset} into {params.root}, log: {log}"
     shell:

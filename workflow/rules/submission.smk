@@ -3,9 +3,7 @@
 
 rule write_submission:
     input:
-        clips="results/data/{dataset}/clips.parquet",
-        scores=f"{STAGE}/scores.parquet",
-        thresholds=f"{STAGE}/thresholds.parquet",
+        unpack(planned(PLAN.submission)),
     output:
         folder=directory(f"{STAGE}/submission"),
     log:
@@ -20,7 +18,7 @@ rule write_submission:
         runtime=growing(10),
     params:
         code=code("write_submission"),
-        scoring=asked(lambda w: CONFIG.resolve_dataset(w.dataset).official),
+        scoring=planned(PLAN.scoring),
     message:
         "Writing the submission of {wildcards.method} for {wildcards.dataset}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"

@@ -2,9 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from types import NoneType
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from asdpipe.errors import UserError
 from asdpipe.imports import built
@@ -20,6 +29,15 @@ class Section(BaseModel):
     target: ClassVar[str] = ""
     """Dotted name of the class that its settings build."""
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_null(cls, values: Any) -> Any:
+        """Read "none" as null for keys that may be null: the documentation spells it so."""
+        if not isinstance(values, Mapping):
+            return values
+        nullable = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
+        return {key: None if key in nullable and value in ("none", "None") else value for key, value in values.items()}
 
     def build(self, **context: Any) -> Any:
         """Return what these settings describe.
