@@ -11,7 +11,9 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
+from asdpipe.config.targets import targets
 from asdpipe.errors import UserError
+from asdpipe.progress import SHOWN
 from asdpipe.provenance.records import recorded
 from asdpipe.steps import STEPS
 
@@ -49,7 +51,7 @@ def _step_command(step: str) -> Any:
     """Import a step and return its command."""
     function = getattr(importlib.import_module(f"asdpipe.steps.{step}"), step)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(_command_name(step))(recorded(function))
+    single.command(_command_name(step))(recorded(function, targets))
     return typer.main.get_command(single)
 
 
@@ -57,7 +59,7 @@ def _step_command(step: str) -> Any:
 def setup(log: Annotated[Path | None, typer.Option(help="Also write the log to this file.")] = None) -> None:
     """Train anomalous-sound detectors without labels: the five-stage method, step by step."""
     console = logging.StreamHandler()
-    console.setLevel(logging.WARNING if log else logging.INFO)
+    console.setLevel(SHOWN if log else logging.INFO)
     handlers: list[logging.Handler] = [console]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,7 @@ def explain(file: Annotated[Path, typer.Argument(exists=True, help="A result, e.
     console = Console()
     # Deep trees need more than the 80 columns of a pipe.
     console.width = console.width if console.is_terminal else 200
-    console.print(tree_of(file), highlight=False)
+    console.print(tree_of(file, targets), highlight=False)
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from asdpipe.config.base import Section, canonical_json
-from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, DownloadSettings
+from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, DownloadSettings, LabelSettings
 from asdpipe.config.method import Method, NetworkSettings, PseudoLabelSettings, SelectSettings
-from asdpipe.config.schema import Config, unknown
+from asdpipe.config.schema import Config
 from asdpipe.data.pools.files import shard_digests
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
@@ -98,8 +98,10 @@ class Plan:
     def labelled_from(self, dataset: str) -> Inputs:
         """Return what the labelled manifest is made from: the lists of all splits, and the ground truth."""
         known, truth = self.dataset(dataset), self.truth(dataset)
-        files = [] if known.fetched else known.listing.truth_files(
-            self.dataset_root(dataset), Path(truth) if truth else None
+        files = (
+            []
+            if known.fetched
+            else known.listing.truth_files(self.dataset_root(dataset), Path(truth) if truth else None)
         )
         return {
             "lists": [f"results/data/{dataset}/{split}/clips.parquet" for split in self.splits(dataset)],
@@ -160,7 +162,7 @@ class Plan:
 
     @cache  # noqa: B019 (there is one plan)
     def _shards(self, pool: str) -> Sequence[str]:
-        """Return the digests of the shards of a pool, from its last listing, or listed now where that is out of date."""
+        """Return the digests of a pool's shards, of its last listing; listed now where that is out of date."""
         file = Path(f"results/external/{pool}/shards.json")
         known = self.config.resolve_pool(pool)
         sources = [Path(source).stat().st_mtime_ns for source in self.pool_sources(pool)]
@@ -246,6 +248,10 @@ class Plan:
     def listing_settings(self, dataset: str) -> str:
         """Return what the list of clips depends on."""
         return as_json(self.dataset(dataset).listing)
+
+    def label_settings(self, dataset: str) -> str:
+        """Return what the labelled manifest depends on."""
+        return as_json(LabelSettings(listing=self.dataset(dataset).listing))
 
     def decoding_settings(self, dataset: str) -> str:
         """Return how files are decoded."""
@@ -366,7 +372,7 @@ class Plan:
         return self._folder(dataset, self.scores_owner(method, int(stage)), str(seed), stage)
 
     def score_external(self, dataset: str, method: str, seed: str, stage: str, shard: str) -> Inputs:
-        """Return what the scores of a shard are made from: model, representatives, and its packed clips or their list."""
+        """Return what scores of a shard are made from: model, representatives, packed clips or their list."""
         owner = self.representatives_owner(method, int(stage))
         self._own("scores of external clips", owner, dataset, method, seed, stage)
         model, pool = self.model(dataset, method, seed, stage), self.required_pool(dataset)
@@ -483,8 +489,8 @@ class Plan:
             # What is not trained is the same for every seed.
             for seed in self.config.seeds[: None if self.method(run.method).training.trains else 1]
         ]
-        selected = [f"{self._folder(dataset, 'ba_ex', str(seed), 1)}/selected.parquet" for dataset, seed in self._groups(table)]
-        return {"aucs": aucs, "selected": selected}
+        folders = [self._folder(dataset, "ba_ex", str(seed), 1) for dataset, seed in self._groups(table)]
+        return {"aucs": aucs, "selected": [f"{folder}/selected.parquet" for folder in folders]}
 
     def _groups(self, table: str) -> list[tuple[str, int]]:
         """Return data set and seed of each selection whose N_out makes the groups of Table 4."""

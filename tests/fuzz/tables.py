@@ -12,15 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
+from asdpipe.steps.autoencoder import long_enough
+from asdpipe.steps.features import features, features_pool, features_selected
 
 from asdpipe.artifacts.schemas import SCHEMAS
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.method import Method
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.paper.results import read_auc
-from asdpipe.steps.autoencoder import long_enough
 from asdpipe.steps.evaluate import evaluate
-from asdpipe.steps.features import features, features_pool, features_selected
 from asdpipe.steps.pseudo_label import pseudo_label
 from asdpipe.steps.score import represent, score
 from asdpipe.steps.select import select

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from snakemake.exceptions import WorkflowError
 
 from asdpipe.config.data import Download
-from asdpipe.config.method import targets
+from asdpipe.config.targets import targets
 from asdpipe.config.reading import load_config
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper

@@ -65,7 +65,7 @@ rule list_clips:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        code=code("list_clips"),
+        code=code("list_clips", settings=planned(PLAN.listing_settings)),
         root=planned(PLAN.dataset_root),
         truth=planned(PLAN.truth),
         settings=planned(PLAN.listing_settings),
@@ -96,10 +96,10 @@ rule label_clips:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        code=code("label_clips"),
+        code=code("label_clips", settings=planned(PLAN.label_settings)),
         root=planned(PLAN.dataset_root),
         truth=planned(PLAN.truth),
-        settings=planned(PLAN.listing_settings),
+        settings=planned(PLAN.label_settings),
         lists=lambda w, input: options(lists=input.lists),
     message:
         "Joining the clips of {wildcards.dataset} with their labels, log: {log}"
@@ -126,7 +126,7 @@ rule list_pool_clips:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        code=code("list_pool_clips"),
+        code=code("list_pool_clips", settings=planned(PLAN.pool_listing_settings)),
         root=planned(PLAN.pool_root),
         settings=planned(PLAN.pool_listing_settings),
     message:
@@ -182,7 +182,7 @@ rule pack_pool:
         runtime=growing(240),
     params:
         code=code("pack_pool"),
-        listing_code=code("list_pool_clips", rule="pack_pool"),
+        listing_code=code("list_pool_clips", settings=planned(PLAN.pool_listing_settings), rule="pack_pool"),
         listing=planned(PLAN.pool_listing_settings),
         settings=planned(PLAN.pool_decoding_settings),
         contents=shard_contents,

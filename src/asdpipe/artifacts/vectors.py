@@ -10,9 +10,7 @@ from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
 
 
-def embedded_clips(
-    clips: Path, embeddings: Path, may_be_nan: bool = False
-) -> tuple[pd.DataFrame, NDArray[np.float32]]:
+def embedded_clips(clips: Path, embeddings: Path, may_be_nan: bool = False) -> tuple[pd.DataFrame, NDArray[np.float32]]:
     """Return the manifest of the embedded clips and their embeddings, float32 (clips, dim), in the manifest's order.
 
     Clips of unknown domain count as source.
@@ -34,9 +32,7 @@ def embedded_clips(
     return table.drop(columns="embedding"), vectors
 
 
-def stacked(
-    vectors: pd.Series, names: pd.Series, file: Path, dim: int | None = None
-) -> NDArray[np.float32]:
+def stacked(vectors: pd.Series, names: pd.Series, file: Path, dim: int | None = None) -> NDArray[np.float32]:
     """Return vectors as rows, float32 (n, dim).
 
     Args:

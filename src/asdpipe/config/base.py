@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from types import NoneType
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, overload
 
 from pydantic import (
     BaseModel,
@@ -54,7 +54,15 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def read_settings(kind: type[Settings], text: str) -> Settings:
+@overload
+def read_settings(kind: type[Settings], text: str) -> Settings: ...
+
+
+@overload
+def read_settings(kind: Any, text: str) -> Any: ...
+
+
+def read_settings(kind: Any, text: str) -> Any:
     """Return the settings of a step, given as JSON with every key: no default stands in for a missing one.
 
     Args:
@@ -63,7 +71,7 @@ def read_settings(kind: type[Settings], text: str) -> Settings:
     Raises:
         UserError: the text is no JSON, or a key is missing, unknown or wrong.
     """
-    adapter: TypeAdapter[Settings] = TypeAdapter(kind)
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
         settings = adapter.validate_json(text)
     except ValidationError as error:

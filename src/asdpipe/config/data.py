@@ -86,6 +86,8 @@ class _Parts(_Machines):
 class DcaseListing(_Parts):
     """What the list of clips depends on: DCASE's folders and names."""
 
+    target: ClassVar = "asdpipe.data.dcase.manifest.list_clips"
+    label_target: ClassVar = "asdpipe.data.dcase.manifest.label_clips"
     format: Literal["dcase"] = Field(description=DATASET_FORMAT)
     year: Literal[2020, 2021, 2022, 2023, 2024, 2025] | None = Field(
         None,
@@ -192,6 +194,8 @@ class DcaseListing(_Parts):
 class DemoListing(_Parts):
     """What the list of clips depends on: a generated data set in DCASE's layout."""
 
+    target: ClassVar = DcaseListing.target
+    label_target: ClassVar = DcaseListing.label_target
     format: Literal["demo"] = Field(description=DATASET_FORMAT)
 
     def machine_types(self, root: Path) -> list[str]:
@@ -225,6 +229,8 @@ class DemoListing(_Parts):
 class FolderListing(_Machines):
     """What the list of clips depends on: one's own recordings."""
 
+    target: ClassVar = "asdpipe.data.own_machines.list_clips"
+    label_target: ClassVar = "asdpipe.data.own_machines.merge_splits"
     format: Literal["folder"] = Field(description=DATASET_FORMAT)
     table: str | None = Field(
         None,
@@ -279,6 +285,12 @@ class FolderListing(_Machines):
 
 
 Listing = Annotated[DemoListing | DcaseListing | FolderListing, Discriminator("format")]
+
+
+class LabelSettings(Section):
+    """What the labelled manifest depends on beside the lists of the splits."""
+
+    listing: Listing
 
 
 class _Dataset(Decoding):
@@ -446,6 +458,7 @@ class _Shards(Section):
 class AudioSetListing(_Shards):
     """What the list of clips depends on: AudioSet in one of its layouts."""
 
+    target: ClassVar = "asdpipe.data.pools.audioset.list_clips"
     format: Literal["audioset"] = Field(description=POOL_FORMAT)
 
     def watched(self, root: Path) -> list[str]:
@@ -472,6 +485,7 @@ class AudioSetListing(_Shards):
 class DemoPoolListing(_Shards):
     """What the list of clips depends on: a generated pool in AudioSet's layout."""
 
+    target: ClassVar = AudioSetListing.target
     format: Literal["demo"] = Field(description=POOL_FORMAT)
 
     def watched(self, root: Path) -> list[str]:
@@ -494,6 +508,7 @@ class PoolTable(Section):
 class FolderPoolListing(_Shards):
     """What the list of clips depends on: any audio files with a csv of labels."""
 
+    target: ClassVar = "asdpipe.data.pools.labelled_files.list_clips"
     format: Literal["folder"] = Field(description=POOL_FORMAT)
     table: PoolTable = PoolTable()
 

@@ -14,7 +14,6 @@ from asdpipe.config.base import Name, PositiveInt, Section, canonical_json, with
 from asdpipe.imports import built
 from asdpipe.models.build import EXTRACTORS
 
-
 # ---------------------------------------------------------------- labels
 
 
@@ -39,7 +38,7 @@ Labels = Annotated[MachineLabels | AttributeLabels, Field(discriminator="kind"),
 
 
 class _Network(Section):
-    def misfit(self, num_samples: int) -> str:  # noqa: ARG002 (most networks take clips of any length)
+    def misfit(self, num_samples: int) -> str:
         """Return why clips of so many samples do not fit; empty: they do."""
         return ""
 
@@ -195,9 +194,7 @@ class NoTraining(Section):
     kind: Literal["none"] = "none"
 
 
-Training = Annotated[
-    ClipTraining | FrameTraining | NoTraining, Field(discriminator="kind"), with_kind("training")
-]
+Training = Annotated[ClipTraining | FrameTraining | NoTraining, Field(discriminator="kind"), with_kind("training")]
 
 
 # ---------------------------------------------------------------- inference: how clips are scored
@@ -219,7 +216,9 @@ class KMeans(_Backend):
 
 class _Neighbours(_Backend):
     neighbours: PositiveInt = Field(1, description="Nearest training clips ('knn': per domain).")
-    smote_ratio: float = Field(0.0, ge=0, description="Target over source clips after SMOTE (ASDKit: 0.2); 0: no SMOTE.")
+    smote_ratio: float = Field(
+        0.0, ge=0, description="Target over source clips after SMOTE (ASDKit: 0.2); 0: no SMOTE."
+    )
     smote_neighbours: PositiveInt = Field(2, description="Nearest target clips that SMOTE draws the other end from.")
 
 
@@ -362,7 +361,7 @@ class FrameTrainingSettings(Section):
         """Return what gives clips their classes: machine types."""
         return MachineLabels().build()
 
-    def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:  # noqa: ARG002
+    def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:
         """Return what is minimised: the reconstruction error, which knows no classes."""
         return [built("asdpipe.method.objectives.ReconstructionObjective", {}, {})]
 
@@ -457,26 +456,6 @@ class Method(Sections):
     def score_settings(self) -> ScoreSettings:
         """Return what its scores depend on beside embeddings and representatives."""
         return ScoreSettings(backend=self.inference.backend, decision_quantile=self.inference.decision_quantile)
-
-
-BUILT: dict[str, Any] = {
-    "labels": Labels,
-    "network": Network,
-    "loss": Loss,
-    "triplet": Triplet,
-    "training": Training,
-    "backend": Backend,
-}
-
-
-def targets(settings: Mapping[str, Any]) -> list[str]:
-    """Return what a step builds by its settings, as dotted names: its code depends on them.
-
-    Args:
-        settings: of a step, as JSON-able mappings.
-    """
-    sections = {name: TypeAdapter(BUILT[name]).validate_python(settings[name]) for name in BUILT.keys() & settings.keys()}
-    return sorted(section.target for section in sections.values() if section.target)
 
 
 KNOWN_METHODS: dict[str, Any] = yaml.safe_load(files("asdpipe").joinpath("config/methods.yaml").read_text())

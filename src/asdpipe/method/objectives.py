@@ -53,6 +53,7 @@ class Sum(Objective):
         self.names = tuple(name for objective in objectives for name in objective.names)
 
     def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
+        """Yield the losses of one objective after the other."""
         for objective in self.objectives:
             assert isinstance(objective, Objective)
             yield from objective.terms(embed, batch, rng)
@@ -97,10 +98,9 @@ class SubspaceObjective(Objective):
         )
 
     def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
+        """Yield L_ss."""
         label = F.one_hot(batch.class_index, self.num_classes).float().to(batch.x.device, non_blocking=True)
-        x, label = mixup(
-            batch.x, label, probability=self.mixup_probability, partner=self.mixup_partner, generator=rng
-        )
+        x, label = mixup(batch.x, label, probability=self.mixup_probability, partner=self.mixup_partner, generator=rng)
         yield self.loss(embed(x), label, rng)
 
 
@@ -139,6 +139,7 @@ class TripletObjective(Objective):
         self.snr_db, self.semitones, self.shift_per, self.noise_from = snr_db, semitones, shift_per, noise_from
 
     def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
+        """Yield L_trp."""
         x = batch.x
         partner = noise_partners(batch.machine_index, self.noise_from, rng)
         kept = (partner >= 0).nonzero().squeeze(1)
@@ -169,5 +170,6 @@ class ReconstructionObjective(Objective):
 
     names = ("loss",)
 
-    def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:  # noqa: ARG002
+    def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
+        """Yield the mean squared error."""
         yield F.mse_loss(embed(batch.x), batch.x)

@@ -81,7 +81,7 @@ class KMeans(GammaLimit):
         self.vectors, self.clip = vectors, clip
         return self
 
-    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:  # noqa: ARG002 (a clip may be its own one)
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips."""
         score, nearest = anomaly_scores(embedding, self.vectors)
         return Scores(score, nearest, self.clip[nearest])
@@ -136,9 +136,9 @@ class DensityRescaled(NearestNeighbours):
 
 
 class CityBlock:
-    """City-block distance to the nearest training clip, every dimension scaled by its spread (``nearest_neighbour``)."""
+    """City-block distance to the nearest training clip, dimensions scaled by their spread (``nearest_neighbour``)."""
 
-    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:  # noqa: ARG002 (domains play no part)
+    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
         """Keep the training clips."""
         self.train = embedding.astype(np.float64)
         return self
@@ -157,11 +157,11 @@ class CityBlock:
 class ReconstructionError:
     """The autoencoder's mean squared error: the first of a clip's distances (the DCASE baseline's simple mode)."""
 
-    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:  # noqa: ARG002
+    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
         """Learn nothing: an embedding is made of distances."""
         return self
 
-    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:  # noqa: ARG002
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips by their distances (clips, 3); NaN for a domain that the autoencoder does not know."""
         nothing = np.full(len(embedding), NONE)
         return Scores(self.distance(embedding).astype(np.float64), nothing, nothing)

@@ -154,6 +154,7 @@ class Autoencoders(FeatureExtractor):
         return torch.cat([autoencoder(x) for autoencoder in self.by_machine], dim=1)
 
     def of_machine(self, machine: str) -> FeatureExtractor:
+        """Return the autoencoder of a machine type."""
         if machine not in self.machines:
             known = ", ".join(self.machines)
             raise UserError(f"there is no autoencoder for machine type {machine}, only for {known}")
@@ -162,4 +163,5 @@ class Autoencoders(FeatureExtractor):
         return found
 
     def may_be_nan(self, tensor: str) -> bool:
+        """Tell whether a tensor may hold NaN: inverse covariances of a domain without training clips."""
         return tensor.endswith(".inverse_covariances")

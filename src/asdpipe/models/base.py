@@ -20,7 +20,7 @@ class FeatureExtractor(nn.Module):
         """Return the embeddings of waveforms."""
         raise TypeError(type(self).__name__)
 
-    def of_machine(self, machine: str) -> "FeatureExtractor":  # noqa: ARG002 (for extractors that differ by machine type)
+    def of_machine(self, machine: str) -> "FeatureExtractor":
         """Return the extractor of a machine type's clips: this one, unless each machine type has its own.
 
         Raises:
@@ -28,6 +28,6 @@ class FeatureExtractor(nn.Module):
         """
         return self
 
-    def may_be_nan(self, tensor: str) -> bool:  # noqa: ARG002
+    def may_be_nan(self, tensor: str) -> bool:
         """Tell whether a tensor of the state may hold NaN."""
         return False

@@ -1,6 +1,7 @@
 """The embedding of every clip of a split."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ def embed(
         clips, index, samples: of the split.
         weights, description: of the trained network; without them it is taken as it is.
     """
+    facts: dict[str, Any]
     if weights is not None and description is not None:
         extractor, facts = load_model(weights, description), {"weights_sha256": file_digest(weights)}
     else:
@@ -58,7 +60,7 @@ def embed(
     # Most extractors are the same for all machine types, and embed all clips in one pass.
     extractors = {machine: extractor.of_machine(machine) for machine in sorted(set(table.machine))}
     for one in dict.fromkeys(extractors.values()):
-        rows = np.flatnonzero(table.machine.map(extractors) == one)
+        rows = np.flatnonzero(table.machine.map(extractors) == one).tolist()
         batches = embed_clips(one, (waveforms[row] for row in rows), len(rows), pick_device(device))
         for row, vector in zip(rows, (vector for batch in batches for vector in batch), strict=True):
             vectors[row] = vector

@@ -19,7 +19,7 @@ def list_clips(name: Text, root: InFolder, split: Text, settings: Settings, clip
         split: train, test or supplemental.
         truth: folder with the ground truth of the evaluation test clips; "": root/ground_truth, if there.
     """
-    listing = read_settings(Listing, settings)  # type: ignore[arg-type]
+    listing = read_settings(Listing, settings)
     frame = listing.list_clips(root, name, split, Path(truth) if truth else None)
     logger.info("%d %s clips of %d machine types", len(frame), split, frame.machine.nunique())
     write_table("clips", frame, clips)

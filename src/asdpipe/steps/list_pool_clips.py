@@ -25,7 +25,7 @@ def list_pool_clips(
         shards: JSON, a digest of the clips of every shard.
         left_out: csv of audio without label and labels without audio.
     """
-    listing = read_settings(PoolListing, settings)  # type: ignore[arg-type]
+    listing = read_settings(PoolListing, settings)
     listed, lost = listing.list_clips(root, name)
     logger.info("%d external clips with %d labels", len(listed), len(pc.unique(pc.list_flatten(listed["mids"]))))
     for reason, count in lost.reason.value_counts().items():

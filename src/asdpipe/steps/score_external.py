@@ -43,7 +43,9 @@ def score_external(
     settings: Text = "",
     device: Device = "auto",
 ) -> None:
-    """Score one shard of the pool against every machine type; keep what passes its threshold (§4.1.1).
+    """Score one shard of the pool against every machine type.
+
+    Only scores that pass the machine type's threshold are kept (§4.1.1).
 
     Args:
         index, samples: the packed shard; or

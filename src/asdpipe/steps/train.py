@@ -14,7 +14,8 @@ from typer import Option
 from asdpipe.artifacts.files import file_digest, write_csv
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import read_settings
-from asdpipe.config.method import TrainingSettings, targets
+from asdpipe.config.method import TrainingSettings
+from asdpipe.config.targets import targets
 from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.method.objectives import Sum
@@ -64,7 +65,7 @@ def train(
         pseudo_labels, selected: from the previous stage; none in stage 1.
         pool_index, pool_samples: all shards of the pool, needed with ``selected``.
     """
-    used = read_settings(TrainingSettings, settings)  # type: ignore[arg-type]
+    used = read_settings(TrainingSettings, settings)
     external = None if selected is None else read_table("selected", selected)
     packs = [(index, samples), *zip(pool_index, pool_samples, strict=True)]
     waveforms = Waveforms(packs, [] if external is None else external.clip_id.tolist())

@@ -39,9 +39,7 @@ def embed(
     progress.close()
 
 
-def _batches(
-    waveforms: Iterable[NDArray[np.int16]], num_samples: int | None, size: int
-) -> Iterator[NDArray[np.int16]]:
+def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int | None, size: int) -> Iterator[NDArray[np.int16]]:
     clips = iter(waveforms)
     if num_samples is None:
         # Whole clips differ in length.

@@ -61,7 +61,7 @@ class FrameTrainer:
         objective = job.build_objective(extractor.embedding_shape)
         histories, checkpoints = [], []
         for number, machine in enumerate(machines, 1):
-            rows = np.flatnonzero(job.machine == machine)
+            rows = np.flatnonzero(job.machine == machine).tolist()
             is_source = ~job.clips.is_target[rows]
             counts = is_source.sum(), (~is_source).sum()
             logger.info("%s (%d/%d): %d source and %d target clips", machine, number, len(machines), *counts)
@@ -71,7 +71,9 @@ class FrameTrainer:
             clips = (job.clips[row] for row in rows)
             try:
                 with checkpoints[-1].stoppable():
-                    model, inverse, history = self.train_machine(clips, is_source, seed, objective, job.device, checkpoints[-1])
+                    model, inverse, history = self.train_machine(
+                        clips, is_source, seed, objective, job.device, checkpoints[-1]
+                    )
             except UserError as error:
                 raise type(error)(f"{machine}: {error}") from None
             trained = extractor.of_machine(machine)

@@ -160,9 +160,7 @@ class Checkpoint:
         except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
             # Something may have been restored by now: there is no way back to the beginning.
             raise UserError(f"{self.path}: does not fit this training ({error}); delete it and run again") from None
-        logger.info(
-            "going on after epoch %d and %d steps, from %s", len(state.history), len(state.losses), self.path
-        )
+        logger.info("going on after epoch %d and %d steps, from %s", len(state.history), len(state.losses), self.path)
 
     def remove(self) -> None:
         """Remove the file: the training has ended well, and its artifacts are there."""

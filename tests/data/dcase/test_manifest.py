@@ -3,11 +3,11 @@
 import os
 
 import pytest
+from asdpipe.steps.manifest import manifest
 
 from asdpipe.artifacts.tables import read_table
 from asdpipe.data.dcase import manifest as dcase
 from asdpipe.errors import UserError
-from asdpipe.steps.manifest import manifest
 from tests.dcase_trees import GROUND_TRUTH, list_all, same_manifest, write_truth, write_year
 
 YEARS = [2020, 2021, 2022, 2023, 2024, 2025]
