@@ -244,16 +244,11 @@ def test_modules_that_import_each_other_are_followed_once(digest_of):
 
 
 def test_of_the_configuration_only_plain_constants_count(digest_of):
-    step = "from asdpipe.config.method import SIZE, Method\ndef select(): return Method(SIZE)"
-    files = {"steps/select.py": step}
+    files = {"steps/select.py": "from asdpipe.config.method import SIZE, Method\ndef select(): return Method(SIZE)"}
     known = digest_of(files)
-    for text in (
-        "SIZE = 3\nclass Method: size = 4",
-        "SIZE = 3\ndef Method(x): return 4",
-        "SIZE = 3\nMethod = dict(a=1)",
-    ):
-        assert digest_of(files | {"config/method.py": text}) == known
-    for text in ("SIZE = 4", "SIZE = (3, 4)", "SIZE: int = 2 * 3"):
+    for text in ("class Method: size = 4", "def Method(x): return 4", "Method = dict(a=1)", "Method = First | Second"):
+        assert digest_of(files | {"config/method.py": f"SIZE = 3\n{text}"}) == known
+    for text in ("SIZE = 4", "SIZE = (3, 4)", "SIZE: int = 2 * 3", "HALF = 3\nSIZE = 2 * HALF"):
         assert digest_of(files | {"config/method.py": f"{text}\nclass Method: size = 3"}) != known
 
 

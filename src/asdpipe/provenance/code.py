@@ -2,7 +2,8 @@
 
 A digest covers the definitions (top-level functions, classes and variables) that a step reaches through the modules of
 the package, the other top-level statements of the modules that it imports, and the data files of the package that this
-code names. Definitions that nothing reaches change no digest. Code is read, never imported.
+code names. Definitions that are not reached by name change no digest: what settings select must be given as target.
+Code is parsed, never imported.
 """
 
 import ast
@@ -24,9 +25,11 @@ LEFT_OUT = (
     # Messages and help texts.
     *("asdpipe.errors", "asdpipe.progress", "asdpipe.steps.options"),
 )
+# What the values of plain constants consist of.
 PLAIN = (
     *(ast.Constant, ast.Name, ast.Attribute, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.UnaryOp, ast.BinOp),
-    *(ast.unaryop, ast.operator, ast.expr_context),
+    # All operators of arithmetic, but not "|", which makes unions of types.
+    *(ast.unaryop, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.expr_context),
 )
 # Names of parts that are no definition: the whole module, and its top-level statements that define nothing.
 WHOLE = "*"
