@@ -54,5 +54,4 @@ rule summarize:
     message:
         "Mean and variance over the seeds, and the score of every test clip, stage {wildcards.stage}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} summarize {params.files} --auc {output.auc} "
-        "--table {output.table}"
+        "python -m asdpipe --log {log} summarize {params.files} --auc {output.auc} " "--table {output.table}"

@@ -3,7 +3,6 @@
 Sections that come in several kinds are unions on the key ``kind``. Their classes name what they build in ``target``.
 """
 
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import Annotated, Any, ClassVar, Literal, Self
 
