@@ -401,10 +401,9 @@ class Plan:
             raise UserError(f"datasets.{dataset}.pool is not set: name the pool that external clips come from")
         return pool
 
-    def decoded_settings(self, dataset: str) -> str:
-        """Return how the files of a data set's pool are decoded, as JSON; empty: it is packed as a whole."""
-        pool = self.config.resolve_pool(self.required_pool(dataset))
-        return "" if pool.packed else as_json(pool.decoding)
+    def selected_settings(self, dataset: str) -> str:
+        """Return how the files of a data set's pool are decoded."""
+        return self.pool_decoding_settings(self.required_pool(dataset))
 
     def select(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what external clips are selected from; stage 0 draws those of stage 1 at random."""

@@ -57,7 +57,9 @@ class ClipTrainer:
         steps, num_samples = self.steps_of_epoch(clips), extractor.num_samples
         if num_samples is None:
             raise UserError("training on clips needs a network that takes clips of one length")
-        state = TrainingState({"network": extractor, "objective": objective}, optimizer, rng, order)
+        no_losses = torch.zeros(0, len(objective.names))
+        modules = {"network": extractor, "objective": objective}
+        state = TrainingState(modules, optimizer, rng, order, losses=no_losses)
         checkpoint.restore(state)
         progress = Progress("training", (self.epochs - len(state.history)) * steps - len(state.losses), "batch")
         dtype = training_dtype(self.precision, device, extractor.embedding_shape[1])
