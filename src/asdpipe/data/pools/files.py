@@ -52,7 +52,8 @@ def list_audio(root: Path, folder: Path) -> pa.Table:
 def watched(folder: Path, levels: int = 2) -> list[str]:
     """Return folders whose modification time changes when clips are added or removed.
 
-    These are the folders of the clips and those above them. Listing a folder stops at its first audio file and goes no deeper there: there may be millions of them.
+    These are the folders of the clips and those above them. Listing a folder stops at its first audio file and goes no
+    deeper there: there may be millions of them.
     """
     folders = []
     with os.scandir(folder) as entries:
