@@ -1,4 +1,4 @@
-"""Embeddings of whole clips: offset 0, evaluation mode, so that they can be reproduced."""
+"""Embed whole clips, reproducibly: from sample 0, in evaluation mode, in float32."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -11,6 +11,7 @@ from torch import nn
 from asdpipe.data.audio import FULL_SCALE
 from asdpipe.method.augment import tile
 from asdpipe.progress import Progress
+from asdpipe.training.device import full_precision
 from asdpipe.training.prefetch import ahead
 
 BATCH, GPU_BATCH = 32, 128
@@ -24,11 +25,14 @@ def embed(
     num_samples: int,
     device: torch.device,
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield embeddings, float32 (batch, dim), of all clips in order; at most two batches of clips are in memory.
+    """Yield the embeddings of all clips in order, float32 (batch, dim). At most two batches of clips are in memory.
+
+    On a GPU this is float32 too, not TF32.
 
     Args:
-        network: maps (batch, num_samples) to (batch, ...); the rest is flattened.
-        total: how many clips to expect, for the progress.
+        network: maps waveforms (batch, num_samples) to (batch, ...), which is flattened to (batch, dim).
+        waveforms: int16 (samples,) per clip, of any length.
+        total: number of clips, for the progress display.
     """
     network = network.eval().to(device)
     progress = Progress("embedding", total, "clip")
@@ -36,7 +40,9 @@ def embed(
     for samples in ahead(_batches(waveforms, num_samples, GPU_BATCH if on_gpu else BATCH)):
         packed = torch.from_numpy(samples)
         x = (packed.pin_memory() if on_gpu else packed).to(device, non_blocking=True).float().div_(FULL_SCALE)
-        yield network(x).flatten(1).float().cpu().numpy()
+        with full_precision():
+            embedding = network(x)
+        yield embedding.flatten(1).float().cpu().numpy()
         progress.advance(len(samples))
     progress.close()
 
