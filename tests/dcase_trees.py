@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from asdpipe.data.dcase import manifest
 from tests.conftest import SHARED
 
 Layout = Literal["official", "merged", "asdkit"]
@@ -205,6 +206,14 @@ def write_truth(folder: Path, year: int, tree: Path) -> None:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         # Some of the published files have Windows line ends.
         (folder / file).write_text("".join(f"{line}\r\n" for line in lines), newline="")
+
+
+def list_all(root: Path, dataset: str, machines: Sequence[str] | None = None, **options) -> pd.DataFrame:
+    """Return the manifest of all splits, as the workflow lists, joins and labels them."""
+    splits = [
+        manifest.list_clips(root, dataset, split, machines, **options) for split in ("train", "test", "supplemental")
+    ]
+    return manifest.label_clips(pd.concat([each for each in splits if len(each)] or splits), root, machines, **options)
 
 
 def same_manifest(clips: pd.DataFrame, expected: pd.DataFrame, attributes: str = "revealed") -> None:

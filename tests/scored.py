@@ -11,7 +11,7 @@ from asdpipe.artifacts.tables import write_table
 
 
 class Scored(NamedTuple):
-    """The inputs of evaluate, scores_table and submission."""
+    """The inputs of evaluate, summarize and write_submission."""
 
     clips: Path
     scores: Path
@@ -32,7 +32,7 @@ def write_scored(folder: Path, clips: Sequence[dict[str, Any]], decision: float 
     table["path"] = "recordings/" + table.clip_id
     table = table.assign(dataset="d", attributes=None, sample_rate=16_000, num_frames=16_000)
     for column in ("is_normal", "domain"):
-        table[column] = pd.Series([each[column] for each in clips], dtype=object)
+        table[column] = pd.Series([facts[column] for facts in clips], dtype=object)
     write_table("clips", table, files.clips)
     scored = table[table.score.notna()].assign(representative=0)
     nearest = scored[scored.split == "train"].groupby("machine").clip_id.first().to_dict()

@@ -1,4 +1,4 @@
-"""The house: cli over steps over training over method and data, config and artifacts on the ground; no circles."""
+"""The structure of package and workflow: imports run downwards, every rule has what users rely on."""
 
 import ast
 import graphlib
@@ -11,78 +11,116 @@ import yaml
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "src/asdpipe"
-# Higher floors may import lower ones. method and data share a floor and do not know each other.
-FLOORS = {"__main__": 6, "cli": 5, "explain": 4, "steps": 3, "training": 2, "method": 1, "data": 1}
-GROUND = {
-    "challenge",
-    "code_digest",
-    "config",
-    "config_data",
-    "config_method",
-    "configfile",
-    "paper",
+# Modules import from the levels below their own.
+LEVELS = [
+    *("__main__", "cli", "plan", "steps", "config", "provenance", "paper", "training", "models", "method", "data"),
     "artifacts",
-    "provenance",
-    "errors",
-    "progress",
-}
-RULES = [
-    *("download", "manifest", "features", "train", "embed", "autoencoder", "score", "select", "pseudo_label"),
-    *("evaluate", "submission", "tables"),
 ]
+# Modules for all levels. They import nothing of the package.
+SHARED = {"errors", "progress", "imports"}
+RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+# "rule NAME:" and its indented lines.
+RULE = re.compile(r"^rule (\w+):\n((?:[ \t]+.*\n|\n|#.*\n)*)", flags=re.M)
+RULES = {name: body for file in RULE_FILES for name, body in RULE.findall(file.read_text() + "\n")}
+STEP_RULES = [name for name, body in RULES.items() if "python -m asdpipe" in body]
+PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
+# "use rule BASE as NAME": NAME runs the step of BASE.
+DERIVED = {
+    name: base
+    for file in RULE_FILES
+    for base, name in re.findall(r"^use rule (\w+) as (\w+)", file.read_text(), flags=re.M)
+}
 
 
 def imports(file: Path) -> set[str]:
     """Return the modules of the package that a file imports, also within functions."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asdpipe"):
-            base = str(node.module)
-            for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                is_module = (PACKAGE.parent / Path(*inner.split("."))).with_suffix(".py").is_file()
-                found.add(inner if is_module else base)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in FILES else str(node.module) for name in names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.startswith("asdpipe")}
-    return found
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "asdpipe"}
 
 
-MODULES = {
-    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts): imports(file)
+FILES = {
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts): file
     for file in sorted(PACKAGE.rglob("*.py"))
     if file.name != "__init__.py"
 }
+MODULES = {module: imports(file) for module, file in FILES.items()}
 
 
-def part(module: str) -> str:
-    return module.split(".")[1]
+def level(module: str) -> int:
+    """Return the place of a module in LEVELS; those of SHARED are below all."""
+    part = module.split(".")[1]
+    return len(LEVELS) if part in SHARED else LEVELS.index(part)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_downwards(module):
     for imported in MODULES[module]:
-        if part(module) in GROUND:
-            assert part(imported) in GROUND, f"{module} on the ground imports {imported}"
-        elif part(imported) not in GROUND and part(imported) != part(module):
-            assert FLOORS[part(imported)] < FLOORS[part(module)], f"{module} imports {imported}"
+        same = module.split(".")[1] == imported.split(".")[1]
+        assert same or level(imported) > level(module), f"{module} imports {imported}"
 
 
 def test_there_are_no_circles():
     graphlib.TopologicalSorter(MODULES).prepare()
 
 
-def test_the_method_knows_no_files_and_no_config():
+def test_steps_do_not_import_steps():
     for module, imported in MODULES.items():
-        if part(module) == "method":
-            assert all(part(each) == "method" for each in imported), module
+        if module.startswith("asdpipe.steps."):
+            assert {name for name in imported if name.startswith("asdpipe.steps")} <= {"asdpipe.steps.options"}, module
 
 
-def test_every_rule_has_a_file_and_a_step_of_its_name():
-    steps = {file.stem for file in (PACKAGE / "steps").glob("*.py")} - {"__init__", "options"}
-    rules = {file.stem for file in (ROOT / "workflow/rules").glob("*.smk")} - {"common", "inputs"}
-    assert steps == rules == set(RULES)
-    included = [line for line in (ROOT / "Snakefile").read_text().splitlines() if line.startswith("include")]
-    assert [line.rpartition("/")[2].removesuffix('.smk"') for line in included] == ["common", "inputs", *RULES]
+def test_the_method_knows_no_files_and_no_config():
+    statements = ast.parse(FILES["asdpipe.data.audio"].read_text()).body
+    constants = {name.id for node in statements if isinstance(node, ast.Assign) for name in node.targets}
+    for module, file in FILES.items():
+        if module.startswith("asdpipe.method."):
+            others = {name for name in MODULES[module] if not name.startswith("asdpipe.method.")}
+            assert others <= {"asdpipe.data.audio"}, module
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module == "asdpipe.data.audio":
+                    assert {alias.name for alias in node.names} <= constants, f"{file}, line {node.lineno}"
+
+
+def decides_by_kind(node: ast.AST) -> bool:
+    """Tell whether a node compares or matches an attribute or a key ``kind``; NumPy's types have a kind, too."""
+    compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+    compared += [node.subject] if isinstance(node, ast.Match) else []
+    compared += [element for each in compared if isinstance(each, ast.Set | ast.Tuple) for element in each.elts]
+    texts = [ast.unparse(each) for each in compared]
+    return any(text.endswith((".kind", "['kind']")) and not text.endswith("dtype.kind") for text in texts)
+
+
+def test_only_configuration_and_builders_ask_for_a_kind():
+    for module, file in FILES.items():
+        if not module.startswith("asdpipe.config.") and not module.endswith(".build"):
+            lines = [node.lineno for node in ast.walk(ast.parse(file.read_text())) if decides_by_kind(node)]
+            assert not lines, f"{file}, lines {lines}"
+    for file in (ROOT / "Snakefile", *RULE_FILES):
+        assert not re.search(r"\bkind(\"\])? *(==|!=|in\b|not in\b)", file.read_text()), file
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("method.kind == 'a'", True),
+        ("'a' != settings['kind']", True),
+        ("self.kind in ('a', 'b')", True),
+        ("{a.kind, b.kind} != {'a'}", True),
+        ("match method.kind:\n  case 'a': pass", True),
+        ("KINDS[method.kind] != known", False),
+        ("values.dtype.kind == 'f'", False),
+        ("kind == 'a'", False),
+    ],
+)
+def test_decisions_by_kind_are_found(code, expected):
+    assert any(decides_by_kind(node) for node in ast.walk(ast.parse(code))) is expected
 
 
 def test_files_hold_one_idea_each():
@@ -90,54 +128,77 @@ def test_files_hold_one_idea_each():
         assert len(file.read_text().splitlines()) <= 450, file
 
 
-def test_every_rule_says_all_that_users_rely_on():
+def test_every_step_has_a_module_and_a_rule_of_its_name():
+    steps = {file.stem: file for file in (PACKAGE / "steps").glob("*.py") if file.stem not in ("__init__", "options")}
+    assert steps.keys() == set(STEP_RULES)
+    for step, file in steps.items():
+        functions = [node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)]
+        assert step in functions, f"{file} has no function {step}"
+
+
+def test_every_file_with_rules_is_included_once():
+    included = re.findall(r'^include: "workflow/rules/(\w+\.smk)"', (ROOT / "Snakefile").read_text(), flags=re.M)
+    assert sorted(included) == [file.name for file in RULE_FILES]
+    assert included[0] == "common.smk"
+
+
+def test_only_common_smk_has_functions():
+    for file in RULE_FILES:
+        if file.name != "common.smk":
+            assert not re.search(r"^\s*(async )?def ", file.read_text(), flags=re.M), f"{file}: move them to plan.py"
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_has_what_users_rely_on(name):
+    body = RULES[name]
     directives = ["output", "log", "benchmark", "threads", "resources", "params", "conda", "message", "shell"]
-    rules = 0
-    for file in (ROOT / "workflow/rules").glob("*.smk"):
-        for body in re.split(r"^rule ", file.read_text(), flags=re.M)[1:]:
-            name, rules = body.split(":")[0], rules + 1
-            for directive in directives + ([] if name == "download" or name.startswith("demo_") else ["input"]):
-                assert re.search(rf"^    {directive}:", body, flags=re.M), f"{name} has no {directive}"
-            # On a cluster, what failed for want of memory or time gets more of it.
-            assert "localrule: True" in body or body.count("=growing(") == 2, name
-    assert rules == 24
+    # Without input: what is downloaded and generated.
+    directives += [] if name.startswith(("download", "generate_")) else ["input"]
+    for directive in directives:
+        assert re.search(rf"^    {directive}:", body, flags=re.M), f"{name} has no {directive}"
+    # On a cluster, a job that failed for lack of memory or time gets more of it.
+    growing = "mem_mb=growing(" in body and "runtime=growing(" in body
+    assert growing or "localrule: True" in body, name
 
 
-def test_a_rule_made_of_a_local_one_is_local_too():
-    smk = "\n".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    local = re.findall(r"^rule (\w+):(?:(?!^rule )[\s\S])*?^    localrule: True", smk, flags=re.M)
-    made = {name for base, name in re.findall(r"^use rule (\w+) as (\w+)", smk, flags=re.M) if base in local}
-    assert made
-    assert made == set(re.findall(r"^    (share_\w+),$", smk, flags=re.M))
+@pytest.mark.parametrize("name", STEP_RULES)
+def test_every_rule_runs_the_step_of_its_name_with_its_code_as_param(name):
+    assert re.findall(r"--log \{log\} ([a-z-]+)", RULES[name]) == [name.replace("_", "-")]
+    assert re.search(rf'^        code=.*"{name}"', RULES[name], flags=re.M), f"{name}: no digest of its step's code"
 
 
-def test_every_rule_names_the_code_of_its_step():
-    named = 0
-    for file in (ROOT / "workflow/rules").glob("*.smk"):
-        for body in re.split(r"^(?:use )?rule ", file.read_text(), flags=re.M)[1:]:
-            step = re.search(r"--log \{log\} ([a-z-]+)", body)
-            given = re.search(r'^        code=code\("(\w+)"(?:, rule="(\w+)")?\),$', body, flags=re.M)
-            if step:
-                assert given, body
-                assert given[1] == step[1].replace("-", "_") == re.match(r"\w+", body)[0]
-                named += 1
-            elif "    params:" in body and given:
-                # A rule that differs from another in its inputs: the same step, the record of its own results.
-                base, name = re.match(r"(\w+) as (\w+)", body).groups()
-                assert given.groups() == (base, name)
-    assert named == 22
+@pytest.mark.parametrize("name", DERIVED)
+def test_derived_rules_have_what_they_do_not_take_over(name):
+    base = DERIVED[name]
+    assert base in RULES
+    text = "".join(file.read_text() for file in RULE_FILES)
+    body = re.search(rf"^use rule {base} as {name} with:\n((?:[ \t]+.*\n|\n)*)", text + "\n", flags=re.M)
+    # Params are replaced as a whole.
+    if body and "    params:" in body[1]:
+        assert re.search(rf'^        code=.*"{base}"', body[1], flags=re.M), f"{name}: no digest of its step's code"
+    if "localrule: True" in RULES[base]:
+        assert re.search(rf"^localrules:(\n?[ \t]+\w+,?)*\s+{name}\b", text, flags=re.M), f"{name} is not local"
 
 
-def test_the_slurm_profile_knows_the_rules_and_explains_every_entry():
-    text = (ROOT / "workflow/profiles/slurm/config.yaml").read_text()
-    profile = yaml.safe_load(text)
-    smk = "".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
-    assert set(profile["groups"]) <= set(re.findall(r"^(?:rule|use rule \w+ as) (\w+)", smk, flags=re.M))
-    assert set(profile["group-components"]) <= set(profile["groups"].values())
-    # Rules that ask for a GPU are those that the lines for --gres name.
-    with_gpu = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?^        gpu=gpus", smk, flags=re.M | re.S)
-    assert set(re.findall(r"^#   (\w+): \{gres:", text, flags=re.M)) == set(with_gpu)
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda file: file.parent.name)
+def test_profiles_explain_every_entry_and_name_rules_that_exist(profile):
+    text = profile.read_text()
+    entries = yaml.safe_load(text)
+    groups = entries.get("groups", {})
+    assert set(groups) <= RULES.keys() | DERIVED.keys()
+    assert set(entries.get("group-components", {})) <= set(groups.values())
     lines = text.splitlines()
-    for entry in profile:
+    for entry in entries:
         (number,) = (number for number, line in enumerate(lines) if line.startswith(f"{entry}:"))
         assert lines[number - 1].startswith("# "), f"{entry} is not explained"
+
+
+def test_there_are_profiles_for_one_machine_and_for_slurm():
+    assert {file.parent.name for file in PROFILES} >= {"default", "slurm"}
+
+
+def test_the_slurm_profile_names_the_rules_that_ask_for_a_gpu():
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    with_gpu = {name for name, body in RULES.items() if re.search(r"^        gpu=", body, flags=re.M)}
+    assert with_gpu
+    assert set(re.findall(r"^#   (\w+): \{gres:", text, flags=re.M)) == with_gpu

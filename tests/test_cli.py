@@ -1,17 +1,26 @@
-"""The command line: help, results as a table, messages instead of tracebacks; no import that is not needed."""
+"""The command line: help, results as a table, messages instead of tracebacks, and no needless imports."""
 
+import importlib
+import inspect
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import asdpipe
 from asdpipe.artifacts.tables import write_table
 from asdpipe.method.metrics import METRICS
+from asdpipe.steps import STEPS
 from tests.conftest import run_asdpipe
 
-# What takes a second or more to import.
+# Packages that take a second or more to import.
 HEAVY = {"torch", "torchaudio", "sklearn", "scipy.stats", "scipy.signal"}
+
+
+LIGHT = STEPS.keys() - {"train", "embed", "pseudo_label"}
 
 
 def loaded(*arguments: str) -> set[str]:
@@ -22,31 +31,56 @@ def loaded(*arguments: str) -> set[str]:
     return set(done.stderr.split())
 
 
-def test_help_lists_every_step():
+def test_help_lists_every_step_in_order_and_imports_none():
     done = run_asdpipe("--help")
     assert done.returncode == 0
-    for step in ("manifest", "features", "train", "embed", "score", "select", "pseudo-label", "evaluate", "table"):
-        assert step in done.stdout
-    assert "Train one stage." in done.stdout
-    assert "Args" not in done.stdout
+    words = done.stdout.split()
+    positions = [words.index(step.replace("_", "-")) for step in STEPS]
+    assert positions == sorted(positions)
+    assert {"table", "explain"} <= set(words)
+    assert STEPS["train"] in done.stdout
+    code = "import sys; from asdpipe.cli import app; app(['--help'], standalone_mode=False); "
+    code += "sys.exit([name for name in sys.modules if name.startswith('asdpipe.steps.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
 
 
-def test_a_misspelt_step_is_named_with_the_nearest_one():
-    done = run_asdpipe("evalute")
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_has_a_file_and_a_function_of_its_name_and_the_listed_summary(step):
+    function = getattr(importlib.import_module(f"asdpipe.steps.{step}"), step)
+    assert inspect.getdoc(function).partition("\n")[0] == STEPS[step]
+
+
+def test_every_file_of_the_steps_is_listed():
+    files = {file.stem for file in Path(asdpipe.__file__).parent.joinpath("steps").glob("*.py")}
+    assert files - {"__init__", "options"} == set(STEPS)
+
+
+@pytest.mark.parametrize("name", ["evalute", "evaluate-"])
+def test_a_misspelt_step_is_refused_with_the_nearest_one(name):
+    done = run_asdpipe(name)
     assert done.returncode == 2
-    assert "evaluate" in done.stderr
+    assert "Did you mean 'evaluate'?" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("", "download", "demo-dataset", "manifest", "manifest-pool", "features", "features-pool"),
-        *("features-selected", "score", "represent", "select", "evaluate", "summarize", "scores-table"),
-        *("submission", "paper-table"),
-    ],
-)
-def test_light_steps_start_without_heavy_imports(command):
-    assert loaded(*command.split(), "--help") == set()
+def test_an_argument_that_names_a_step_is_an_argument(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "asdpipe", "table", "train"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "'train' does not exist" in done.stderr
+
+
+def test_the_version_is_that_of_the_installed_package():
+    try:
+        assert asdpipe.__version__ == metadata.version("asdpipe")
+    except metadata.PackageNotFoundError:
+        assert asdpipe.__version__ == "unknown"
+
+
+@pytest.mark.parametrize("step", ["", *sorted(LIGHT)])
+def test_light_steps_start_without_heavy_imports(step):
+    assert loaded(*step.replace("_", "-").split(), "--help") == set()
 
 
 def test_steps_with_a_network_leave_out_what_only_others_need():

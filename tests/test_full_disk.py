@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from asdpipe.models.autoencoder_files import Trained, save_autoencoders
+from asdpipe.steps.manifest import demo_dataset
 
 from asdpipe.artifacts.files import whole_folder, write_csv, written
 from asdpipe.artifacts.tables import write_table
 from asdpipe.config.method import Network
 from asdpipe.errors import UserError
 from asdpipe.models.autoencoder import Autoencoder
-from asdpipe.models.autoencoder_files import Trained, save_autoencoders
 from asdpipe.models.files import save_model
-from asdpipe.steps.manifest import demo_dataset
 from asdpipe.training.fit import build_network
 from asdpipe.training.state import Checkpoint, Running
 

@@ -4,18 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.data.dcase import manifest as dcase
 from asdpipe.data.pools import audioset
 from asdpipe.data.waveforms import read_clip
 from asdpipe.steps import embed, evaluate, features, manifest, score
 from tests.conftest import SHARED
+from tests.dcase_trees import list_all
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared recordings are not there ({SHARED})")
 
 
 @pytest.mark.parametrize("year", [None, 2023])
 def test_genuine_dcase_clips_of_2023_are_read(year):
-    clips = dcase.list_clips(SHARED / "dcase-smoke/2023", "dcase2023", year=year, parts=["dev"], check_counts=False)
+    clips = list_all(SHARED / "dcase-smoke/2023", "dcase2023", year=year, parts=["dev"], check_counts=False)
     assert len(clips) == 28
     assert clips.groupby(["machine", "split"]).size().eq(2).all()
     assert clips.machine.nunique() == 7
@@ -38,7 +38,7 @@ def test_genuine_dcase_clips_of_2023_are_read(year):
 
 
 def test_genuine_dcase_clips_of_2020_have_an_id_and_no_domain(caplog):
-    clips = dcase.list_clips(SHARED / "dcase-smoke/2020", "dcase2020", year=2020, check_counts=False)
+    clips = list_all(SHARED / "dcase-smoke/2020", "dcase2020", year=2020, check_counts=False)
     assert list(zip(clips.machine, clips.section, clips.is_normal, strict=True)) == [
         ("ToyCar", "04", False),
         ("ToyCar", "04", True),

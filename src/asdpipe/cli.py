@@ -1,35 +1,70 @@
-"""The command line: ``asdpipe STEP`` runs one step of the workflow; ``table`` prints results."""
+"""The command line: ``asdpipe STEP`` runs one step of the workflow, other commands print results."""
 
-import ast
 import importlib
 import logging
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperCommand, TyperGroup
 
+from asdpipe.config.targets import targets
 from asdpipe.errors import UserError
+from asdpipe.progress import SHOWN
 from asdpipe.provenance.records import recorded
 from asdpipe.steps import STEPS
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 logger = logging.getLogger("asdpipe")
 
 
+class StepGroup(TyperGroup):
+    """The application's commands and the workflow's steps; a step's module is imported when the step runs."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, summary in STEPS.items():
+            # Only for the help and for suggestions: importing every step takes seconds.
+            self.add_command(
+                TyperCommand(_command_name(name), help=summary, rich_help_panel="Steps, in the order of the data flow")
+            )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return name, command and further arguments; the command of a step is made here."""
+        command_name, command, rest = super().resolve_command(ctx, args)
+        for step in STEPS:
+            if _command_name(step) == command_name:
+                command = _step_command(step)
+        return command_name, command, rest
+
+
+app = typer.Typer(cls=StepGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _command_name(step: str) -> str:
+    return step.replace("_", "-")
+
+
+def _step_command(step: str) -> Any:
+    """Import a step and return its command."""
+    function = getattr(importlib.import_module(f"asdpipe.steps.{step}"), step)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(_command_name(step))(recorded(function, targets))
+    return typer.main.get_command(single)
+
+
 @app.callback()
-def setup(log: Annotated[Path | None, typer.Option(help="Write what happens to this file, too.")] = None) -> None:
+def setup(log: Annotated[Path | None, typer.Option(help="Also write the log to this file.")] = None) -> None:
     """Train anomalous-sound detectors without labels: the five-stage method, step by step."""
     console = logging.StreamHandler()
-    console.setLevel(logging.WARNING if log else logging.INFO)
+    console.setLevel(SHOWN if log else logging.INFO)
     handlers: list[logging.Handler] = [console]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w"))
-    # A line that does not fit on the disk is no traceback more.
+    # No traceback for a log line that does not fit on a full disk.
     logging.raiseExceptions = False
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", handlers=handlers
@@ -39,12 +74,12 @@ def setup(log: Annotated[Path | None, typer.Option(help="Write what happens to t
 @app.command()
 def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="auc.csv files.")]) -> None:
     """Print AUC per machine type (rows) of several auc.csv (columns), in percent."""
-    # Only what prints needs rich.
+    # Imported here, as no step needs them.
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from asdpipe.steps.evaluate import comparison
+    from asdpipe.paper.results import comparison
 
     frame = comparison(files)
     printed = Table(
@@ -71,40 +106,13 @@ def explain(file: Annotated[Path, typer.Argument(exists=True, help="A result, e.
     from asdpipe.provenance.explain import explain as tree_of
 
     console = Console()
-    # Deep trees need more than the 80 columns that a pipe is given.
+    # Deep trees need more than the 80 columns of a pipe.
     console.width = console.width if console.is_terminal else 200
-    console.print(tree_of(file), highlight=False)
-
-
-def register_steps(arguments: Sequence[str]) -> None:
-    """Add the step that is asked for; if none is, all of them, as the help lists them.
-
-    Importing the steps that do not run would take longer than many a step.
-    """
-    steps = [(module, name) for module, commands in STEPS.items() for name in commands]
-    asked = [(module, name) for module, name in steps if name.replace("_", "-") in arguments]
-    for module, name in asked:
-        step = getattr(importlib.import_module(f"asdpipe.steps.{module}"), name)
-        app.command(name.replace("_", "-"))(recorded(step))
-    if not asked:
-        for module, name in steps:
-            app.command(name.replace("_", "-"), help=_summary(module, name))(_not_asked_for)
-
-
-def _summary(module: str, name: str) -> str:
-    """Return the first line of a step's docstring, without importing the step."""
-    tree = ast.parse(Path(__file__).with_name("steps").joinpath(f"{module}.py").read_text())
-    step = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
-    return (ast.get_docstring(step) or "").partition("\n")[0]
-
-
-def _not_asked_for() -> None:
-    """Stand for a step that is only listed."""
+    console.print(tree_of(file, targets), highlight=False)
 
 
 def main() -> None:
-    """Run the command line; what the user can mend ends in a message and exit code 1, without traceback."""
-    register_steps(sys.argv[1:])
+    """Run the command line; errors that the user can fix end in a message and exit code 1, without traceback."""
     try:
         app()
     except (UserError, OSError) as error:
@@ -112,5 +120,5 @@ def main() -> None:
         logger.error("%s", error)
         sys.exit(1)
     except ValidationError as error:
-        logger.error("--settings: %s", error)
+        logger.error("invalid settings: %s", error)
         sys.exit(1)

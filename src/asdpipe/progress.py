@@ -7,6 +7,9 @@ from datetime import timedelta
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 15.0
+# The level of what is shown on the screen although it is no warning.
+SHOWN = logging.INFO + 5
+logging.addLevelName(SHOWN, "INFO")
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The configuration: defaults are the paper's, wrong keys are named with their file and the nearest known key."""
+"""The configuration: defaults are the paper's, methods inherit from their parents."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from asdpipe.config.reading import load_config, read_config
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.errors import UserError
 from asdpipe.models import multi_resolution as network
-from tests.conftest import ROOT, TINY, run_snakemake
+from tests.conftest import ROOT, TINY
 
 
 def test_defaults_are_the_papers_values():
@@ -126,124 +126,12 @@ def test_canonical_json_does_not_depend_on_order():
     assert canonical_json({"a": 1, "b": {"c": 2, "d": 3}}) == canonical_json({"b": {"d": 3, "c": 2}, "a": 1})
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"trainning": {}}, ["unknown key 'trainning'", "did you mean 'training'"]),
-        ({"training": {"epoch": 3}}, ["unknown key 'training.epoch'", "did you mean 'training.epochs'"]),
-        ({"datasets": {"tiny": {"format": "demo", "clip_second": 2}}}, ["datasets.tiny.clip_seconds"]),
-        ({"methods": {"mine": {"triplet": {"gama": 1}}}}, ["methods.mine.triplet.gamma"]),
-        ({"external": {"n_max": -1}}, ["external.n_max = -1", "greater than or equal to 0"]),
-        ({"training": {"learning_rate": "fast"}}, ["training.learning_rate = 'fast'"]),
-        ({"device": "tpu"}, ["device = 'tpu'", "cpu"]),
-        ({"dataset": "other"}, ["there is no data set 'other'", "tiny"]),
-        ({"method": "ba_trp_ps_xe"}, ["there is no method 'ba_trp_ps_xe'", "ba_trp_ps_ex"]),
-        ({"methods": {"mine": {"start_from": "nobody"}}}, ["methods.mine.start_from", "nobody"]),
-        ({"methods": {"mine": {"start_from": "ba_trp_ps_from_ba"}}}, ["no stage 1 of its own"]),
-        ({"methods": {"mine": {"start_from": "mine"}}}, ["no stage 1 of its own"]),
-        ({"methods": {"mine": {"start_from": "raw_logmel"}}}, ["methods.mine.start_from", "raw_logmel has none"]),
-        ({"methods": {"mine": {"parent": "nobody"}}}, ["methods.mine.parent: there is no method 'nobody'", "ba_trp"]),
-        ({"methods": {"a": {"parent": "b"}, "b": {"parent": "a"}}}, ["circle: a -> b -> a", "remove one"]),
-        ({"methods": {"mine": {"parent": "mine"}}}, ["circle: mine -> mine"]),
-        ({"external": {"enabled": False}}, ["external.enabled: false has no effect", "methods.ba_trp_ps_ex.external"]),
-        ({"stages": 0}, ["stages = 0", "greater than or equal to 1"]),
-        ({"tables": {"datasets": ["dcase2022", "dcase3"]}}, ["tables.datasets: there is no data set 'dcase3'", "tiny"]),
-        ({"tables": {"methods": ["bar"]}}, ["tables.methods: there is no method 'bar'", "ba_trp"]),
-        ({"network": {"width": 12}}, ["network.width = 12", "multiple of 8"]),
-        ({"network": {"windows": [511]}}, ["network.windows", "even"]),
-        (
-            {"network": {"dft_kernels": [256, 64, 16], "dft_strides": [64, 32, 4]}},
-            ["too short for the DFT branch", "network.dft_kernels"],
-        ),
-        ({"triplet": {"snr_db": [20, -5]}}, ["triplet", "[lowest, highest]"]),
-        ({"seeds": []}, ["seeds"]),
-        ({"datasets": {"stage1": {"format": "demo"}, **TINY["datasets"]}}, ["datasets.stage1", "another name"]),
-        ({"datasets": {"dcase2023": {"machines": ["pump"]}}}, ["DCASE 2023 has no machine type pump; it has", "fan"]),
-        ({"datasets": {"dcase2023": {"machines": ["fan"], "parts": ["eval"]}}}, ["no machine type fan", "bandsaw"]),
-        ({"datasets": {"dcase2019": {"format": "dcase", "year": 2019}}}, ["datasets.dcase2019.year = 2019", "2020"]),
-        ({"datasets": {"mine": {"format": "dcase", "download": True}}}, ["download needs the year"]),
-        ({"datasets": {"mine": {"format": "folder", "year": 2023}}}, ["for format: dcase, not folder"]),
-        (
-            {
-                "datasets": {"tiny": {**TINY["datasets"]["tiny"], "pool": None}},
-                "external": {"first_stage": "random"},
-            },
-            ["external.first_stage: random needs an external pool"],
-        ),
-    ],
-)
-def test_wrong_values_are_named_with_file_reason_and_way_out(tmp_path, change, words):
-    file = tmp_path / "mine.yaml"
-    base = {**TINY, "network": {**TINY["network"], **change.get("network", {})}}
-    file.write_text(yaml.safe_dump({**base, **{key: value for key, value in change.items() if key != "network"}}))
-    with pytest.raises(UserError) as error:
-        read_config([file])
-    for word in words:
-        assert word in str(error.value)
-    if "=" in words[0] or "unknown" in words[0]:
-        assert str(file) in str(error.value)
-
-
 def test_the_dft_branch_needs_4_4_seconds_with_the_papers_kernels():
     full = {"dataset": "d", "datasets": {"d": {"format": "demo", "clip_seconds": 4.4}}}
     load_config(full)
     full["datasets"]["d"]["clip_seconds"] = 4.3
     with pytest.raises(UserError, match=r"clip_seconds = 4.3 s is too short"):
         load_config(full)
-
-
-def test_missing_data_root_says_what_to_add():
-    with pytest.raises(UserError, match=r"--config data_root=FOLDER"):
-        read_config([ROOT / "config/real-mini.yaml"])
-
-
-def test_files_that_are_no_config(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
-        read_config([tmp_path / "none.yaml"])
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("a: [1")
-    with pytest.raises(UserError, match="not valid YAML"):
-        read_config([broken])
-
-
-# Nine times nine times nine ... of one value.
-ALIASES = b"\n".join(
-    [b"a0: &a0 [1]", *(b"a%d: &a%d [%s]" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9))]
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (b"\xff\xfe", "not valid YAML"),
-        (b"dataset: 2026-02-30", "not valid YAML"),
-        (b"- dataset", "must be a mapping"),
-        (b"dataset: !!python/object/apply:os.getcwd []", "not valid YAML"),
-        (b"{a: " * 5000, "not valid YAML|nested too deeply"),
-        (b"a: &a {a: *a}", "nested too deeply|more than 100000 values"),
-        (ALIASES, "more than 100000 values"),
-        (b"dataset: " + b"x" * 10**6 + b"\nseeds: " + b"y" * 10**6, "seeds = 'y+...y+'"),
-        (b"dataset: tiny\ntriplet: {snr_db: [.nan, 1]}", "triplet.snr_db.0.* finite"),
-        (b"dataset: tiny\ntraining: {learning_rate: .inf}", "training.learning_rate.* finite"),
-        (b"dataset: root\ndatasets: {root: {format: demo, rot: 1}}", "unknown key 'datasets.root.rot'; did you mean"),
-        (b"dataset: p\npools: {p: {format: demo, shards: 1000000000}}", "pools.p.shards = 1000000000"),
-        (b"{1: 2, null: 3}", "1"),
-    ],
-)
-def test_strange_yaml_ends_in_a_short_message(tmp_path, text, words):
-    file = tmp_path / "strange.yaml"
-    file.write_bytes(text)
-    with pytest.raises(UserError, match=words) as error:
-        read_config([file])
-    assert len(str(error.value)) < 2000
-
-
-def test_snakemake_shows_the_message_without_traceback(tmp_path):
-    done = run_snakemake(tmp_path, "-n", config=TINY | {"trainings": {"epochs": 3}})
-    assert done.returncode != 0
-    assert "unknown key 'trainings'; did you mean 'training'?" in done.stdout
-    assert str(tmp_path / "config.yaml") in done.stdout
-    assert "Traceback" not in done.stdout
 
 
 def test_generated_documents_are_up_to_date():

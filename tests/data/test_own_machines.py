@@ -2,7 +2,7 @@
 
 import os
 import re
-import time
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from asdpipe.config.reading import read_config
 from asdpipe.data import own_machines as folder
 from asdpipe.errors import UserError
 from tests.conftest import ROOT
+from tests.own_trees import list_own
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def own(tmp_path, write_clip):
 def table_of(root, *arguments):
     """Return the manifest as the workflow's next step reads it."""
     file = root.parent / "clips.parquet"
-    write_table("clips", folder.list_clips(root, "own", *arguments), file)
+    write_table("clips", list_own(root, *arguments), file)
     return read_table("clips", file).set_index("clip_id")
 
 
@@ -184,7 +185,7 @@ def test_files_may_be_named_below_their_machine_type(own, write_clip):
     assert labels["fan/test/x.wav"]
     (own / "clips.csv").write_text("file,label\ntest/x.wav,normal\n")
     with pytest.raises(UserError, match=r"line 2: test/x.wav may be fan/test/x.wav or pump/test/x.wav"):
-        folder.list_clips(own, "own")
+        list_own(own)
 
 
 def test_a_file_may_be_listed_twice_with_equal_content(own):
@@ -197,7 +198,7 @@ def test_the_csv_may_have_another_name_which_must_exist(own):
     (own / "labels.csv").write_text("file,label\nfan/test/x.wav,normal\n")
     assert table_of(own, None, "labels.csv").is_normal["fan/test/x.wav"]
     with pytest.raises(UserError, match=r"none.csv: there is no such file; check datasets.NAME.table"):
-        folder.list_clips(own, "own", None, "none.csv")
+        list_own(own, None, "none.csv")
 
 
 @pytest.mark.parametrize(
@@ -232,14 +233,14 @@ def test_mistakes_in_the_csv_are_named_with_their_line(own, write_clip, text, wo
     write_clip(own / "fan/test/normal/z.wav", seconds=0.1)
     (own / "clips.csv").write_text(text)
     with pytest.raises(UserError, match=re.escape(words)) as error:
-        folder.list_clips(own, "own")
+        list_own(own)
     assert str(error.value).startswith(str(own / "clips.csv"))
 
 
 def test_all_bad_rows_are_listed_at_once_but_not_hundreds(own):
     (own / "clips.csv").write_text("file\n" + "".join(f"fan/test/none{number}.wav\n" for number in range(12)))
     with pytest.raises(UserError) as error:
-        folder.list_clips(own, "own")
+        list_own(own)
     lines = str(error.value).splitlines()
     assert [re.findall(r"line (\d+):", line) for line in lines[:10]] == [[str(number)] for number in range(2, 12)]
     assert lines[10:] == ["and 2 more"]
@@ -251,7 +252,7 @@ def test_all_bad_rows_are_listed_at_once_but_not_hundreds(own):
 def test_csvs_in_other_encodings_are_refused(own, data):
     (own / "clips.csv").write_bytes(data)
     with pytest.raises(UserError, match=r"clips.csv: is not a csv in UTF-8; save it as 'CSV UTF-8'"):
-        folder.list_clips(own, "own")
+        list_own(own)
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def test_machine_types_can_be_limited(own, write_clip):
     assert clips.is_normal["fan/test/x.wav"]
     assert folder.machine_folders(own, ["fan"]) == [("fan", own / "fan")]
     with pytest.raises(UserError, match="machine type valve is not there; there are: fan, pool, pump"):
-        folder.list_clips(own, "own", ["valve"])
+        list_own(own, ["valve"])
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_machine_types_can_be_limited(own, write_clip):
 )
 def test_misplaced_recordings_and_unusable_names_stop_before_any_work(own, write_clip, name, words):
     write_clip(own / name, seconds=0.1)
-    for read in (folder.machine_folders, folder.clip_folders, lambda root: folder.list_clips(root, "own")):
+    for read in (folder.machine_folders, lambda root: folder.clip_folders(root, "train"), list_own):
         with pytest.raises(UserError, match=re.escape(words)):
             read(own)
 
@@ -305,7 +306,7 @@ def test_missing_and_empty_folders_are_named(own):
     (own / "valve/train").mkdir(parents=True)
     (own / "valve/train/a.m4a").touch()
     with pytest.raises(UserError, match=r"valve/train: holds no audio file \(.flac, .mp3, .ogg, .wav\)"):
-        folder.list_clips(own, "own")
+        list_own(own)
 
 
 def test_anomalies_in_a_training_folder_are_refused(own, write_clip):
@@ -313,7 +314,7 @@ def test_anomalies_in_a_training_folder_are_refused(own, write_clip):
     with pytest.raises(
         UserError, match=r"z.wav: an anomaly among the training clips; training takes normal clips only"
     ):
-        folder.list_clips(own, "own")
+        list_own(own)
 
 
 def test_file_names_that_are_not_text_are_refused(own, write_clip):
@@ -323,35 +324,130 @@ def test_file_names_that_are_not_text_are_refused(own, write_clip):
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
     with pytest.raises(UserError, match=r"'fan/train/L\\udcfcfter.wav' is not UTF-8; rename the file"):
-        folder.list_clips(own, "own")
+        list_own(own)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda own: (own / "fan/train/d.wav").touch(),
-        lambda own: (own / "fan/train/day/night/d.wav").touch(),
-        lambda own: (own / "pump/test/x.wav").unlink(),
-        lambda own: (own / "clips.csv").write_text("file\nfan/test/x.wav\n"),
-        lambda own: (own / "fan/train/more").mkdir(),
-        lambda own: (own / "valve/train").mkdir(parents=True),
-    ],
-    ids=["added", "added below", "removed", "csv", "sub-folder", "machine type"],
-)
-def test_every_change_shows_in_the_folders_the_workflow_watches(own, change):
-    (own / "fan/train/day/night").mkdir(parents=True)
-    (own / "clips.csv").write_text("file\n")
-    before = {path: Path(path).stat().st_mtime_ns for path in folder.clip_folders(own)}
-    time.sleep(0.02)
+def watched(own, split):
+    """Return what the workflow compares before it lists a split anew: modification times, and what the csv says."""
+    times = {path: Path(path).stat().st_mtime_ns for path in folder.clip_folders(own, split)}
+    return times, folder.facts(own, split)
+
+
+CHANGES = {
+    "added": ("train", lambda own: (own / "fan/train/d.wav").touch()),
+    "added below": ("train", lambda own: (own / "fan/train/day/night/d.wav").touch()),
+    "sub-folder": ("train", lambda own: (own / "fan/train/more").mkdir()),
+    "machine type": ("train", lambda own: (own / "valve/train").mkdir(parents=True)),
+    "row": ("train", lambda own: (own / "clips.csv").write_text(f"{CSV}fan/train/a.wav,,target\n")),
+    "test clip removed": ("test", lambda own: (own / "pump/test/x.wav").unlink()),
+    "test clip added": ("test", lambda own: (own / "pump/test/day/z.wav").touch()),
+    "test clip relabelled": ("test", lambda own: (own / "clips.csv").write_text(CSV.replace("normal", "anomaly"))),
+    "row of a test clip": ("test", lambda own: (own / "clips.csv").write_text(f"{CSV}test\\y.wav,pump,,1\n")),
+}
+CSV = "file,machine,domain,label\ntrain/b.wav,fan,source\nfan/test/x.wav,,,normal\n"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_change_shows_in_what_the_workflow_watches_of_its_split_and_in_no_other(own, name):
+    for place in ("fan/train/day/night", "pump/test/day"):
+        (own / place).mkdir(parents=True)
+    (own / "clips.csv").write_text(CSV)
+    changed, change = CHANGES[name]
+    # Older than any clock tick that the change may fall into.
+    for path in own.rglob("*"):
+        os.utime(path, ns=(10**18, 10**18))
+    before = {split: (watched(own, split), folder.list_clips(own, "own", split)) for split in ("train", "test")}
     change(own)
-    assert {path: Path(path).stat().st_mtime_ns for path in folder.clip_folders(own)} != before
+    other = "train" if changed == "test" else "test"
+    assert watched(own, changed) != before[changed][0]
+    assert watched(own, other) == before[other][0]
+    if name != "machine type":
+        pd.testing.assert_frame_equal(folder.list_clips(own, "own", other), before[other][1])
+
+
+def test_a_csv_of_equal_content_says_the_same(own):
+    (own / "clips.csv").write_text(CSV)
+    facts = {split: folder.facts(own, split) for split in ("train", "test")}
+    assert len(set(facts.values()) - {""}) == 2
+    lines = CSV.splitlines()
+    (own / "clips.csv").write_bytes("\r\n".join([lines[0], lines[2], lines[1]]).replace(",", ";").encode("utf-8-sig"))
+    assert {split: folder.facts(own, split) for split in facts} == facts
+    (own / "clips.csv").unlink()
+    assert folder.facts(own, "train") == ""
+
+
+def test_rows_that_name_no_split_concern_both(own):
+    (own / "clips.csv").write_text("file\nfan/Test/x.wav\n")
+    assert folder.facts(own, "train") == folder.facts(own, "test") != ""
+    for split in ("train", "test"):
+        with pytest.raises(UserError, match=r"line 2: fan/Test/x.wav is no audio file"):
+            folder.list_clips(own, "own", split)
+
+
+def test_a_bad_row_of_a_test_clip_does_not_stop_the_listing_of_training_clips(own):
+    (own / "clips.csv").write_text("file,label\nfan/test/x.wav,maybe\n")
+    assert len(folder.list_clips(own, "own", "train")) == 6
+    with pytest.raises(UserError, match="line 2: unknown label 'maybe'"):
+        folder.list_clips(own, "own", "test")
+
+
+def test_a_machine_type_may_be_called_test(own, write_clip):
+    write_clip(own / "test/train/a.wav", seconds=0.1)
+    (own / "clips.csv").write_text("file,machine,section\ntest/train/a.wav,,7\ntest/x.wav,fan,8\n")
+    sections = table_of(own).section
+    assert (sections["test/train/a.wav"], sections["fan/test/x.wav"]) == ("07", "08")
 
 
 def test_the_workflow_watches_only_what_is_chosen(own):
-    (own / "labels.csv").write_text("file\n")
-    assert folder.clip_folders(own, ["fan"], "labels.csv") == [
-        str(own / name) for name in ("fan/train", "fan/test", "labels.csv")
-    ]
+    assert folder.clip_folders(own, "train", ["fan"]) == [str(own / "fan/train")]
+    assert folder.clip_folders(own, "test", ["fan"]) == [str(own / "fan/test")]
+    assert folder.clip_folders(own, "supplemental") == []
+    shutil.rmtree(own / "pump/test")
+    shutil.rmtree(own / "fan/test")
+    assert folder.clip_folders(own, "test") == []
+    assert folder.list_clips(own, "own", "test").empty
+
+
+# What is not read -----------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_not_read_are_counted_by_ending(own, caplog):
+    for name in ("train/d.m4a", "train/day/e.M4A", "train/f.aiff", "test/g.opus", "train/.hidden.m4a", "train/README"):
+        (own / "fan" / name).parent.mkdir(exist_ok=True)
+        (own / "fan" / name).touch()
+    folder.list_clips(own, "own", "train")
+    (message,) = caplog.messages
+    counts = "2 .m4a, 1 without an ending, 1 .aiff"
+    assert f"train files that are not read: {counts}, such as {own / 'fan/train/d.m4a'};" in message
+    assert ".flac, .mp3, .ogg, .wav" in message
+    caplog.clear()
+    folder.list_clips(own, "own", "test")
+    assert "test files that are not read: 1 .opus, such as" in caplog.text
+    caplog.clear()
+    folder.list_clips(own, "own", "train", ["pump"])
+    assert not caplog.messages
+
+
+def test_a_folder_of_other_formats_only_names_them(own):
+    for clip in (own / "fan/train").iterdir():
+        clip.rename(clip.with_suffix(".wma"))
+    with pytest.raises(UserError, match=r"fan/train: holds no audio file.*not read: 3 .wma, such as .*a.wma"):
+        folder.list_clips(own, "own", "train")
+
+
+def test_names_of_dcase_get_a_hint(own, write_clip, caplog):
+    folder.list_clips(own, "own", "train")
+    assert not caplog.messages
+    for number in range(7):
+        write_clip(own / f"fan/train/section_00_source_train_normal_{number:04d}_vel_8.wav", seconds=0.1)
+    folder.list_clips(own, "own", "train")
+    assert "7 of 13 files are named as in DCASE (section_00_source_train_normal_0000_vel_8.wav)" in caplog.text
+    assert "format: dcase reads domains, sections and labels" in caplog.text
+    caplog.clear()
+    # Whoever has a csv knows.
+    (own / "clips.csv").write_text("file\n")
+    folder.list_clips(own, "own", "train")
+    assert not caplog.messages
 
 
 # The config to copy ---------------------------------------------------------------------------------------------------

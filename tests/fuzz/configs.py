@@ -130,8 +130,12 @@ def _values(config: dict[str, Any], rng: np.random.Generator) -> bytes:
 
 SCHEMA: dict[str, Any] = Config.model_json_schema()
 
+# Nine times nine times nine ... values, in lists and in mappings.
 _BOMB = "\n".join(
     [f"a0: &a0 [{', '.join('x' * 9)}]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+)
+_NESTED = "\n".join(
+    ["b0: &b0 {x: y}", *(f"b{n}: &b{n} {{{', '.join(f'k{i}: *b{n - 1}' for i in range(9))}}}" for n in range(1, 12))]
 )
 CRAFTED = (
     b"",
@@ -145,7 +149,10 @@ CRAFTED = (
     b"[" * 5000,
     b"{a: " * 5000,
     _BOMB.encode(),
-    ("dataset: x\ndatasets: {x: {format: demo, demo: *a}}\n" + _BOMB).encode(),
+    (_BOMB + "\ndataset: x\ndatasets: {x: {format: demo, demo: *a11}}").encode(),
+    *(f"{_BOMB}\n{_NESTED}\ndataset: x\n{key}".encode() for key in ("seeds: *a11", "datasets: *b11", "methods: *b11")),
+    b"dataset: x\nmethods: &a {ba: *a}",
+    b"dataset: x\nseeds: 0x" + b"f" * 6000,
     b"dataset: !!python/object/apply:os.system [date]",
     b"dataset: 2026-02-30",
     b"dataset: root\ndatasets: {root: {format: demo, rot: 1}}",

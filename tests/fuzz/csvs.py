@@ -14,18 +14,17 @@ import soundfile
 
 from asdpipe.artifacts.files import write_csv
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.config.data import PoolTable
-from asdpipe.data import own_machines as folder
-from asdpipe.data.dcase import manifest as dcase
 from asdpipe.data.decoding import decoded, sources
 from asdpipe.data.download.unpack import unpack
 from asdpipe.data.pools import audioset
 from asdpipe.data.pools import labelled_files as labelled_folder
 from asdpipe.data.waveforms import BadClip, read_clip
 from asdpipe.method.metrics import METRICS
-from asdpipe.steps.evaluate import comparison, over_seeds, read_auc
+from asdpipe.paper.results import comparison, over_seeds, read_auc
+from tests.dcase_trees import list_all
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case
+from tests.own_trees import list_own
 
 Rng = np.random.Generator
 CELLS = (
@@ -123,14 +122,14 @@ def _clips(root: Path) -> Made:
         "file,machine,domain,section,attributes,label\nfan/train/a.wav,fan,source,1,1500 rpm,normal\n"
         "test/x.wav,pump,target,left,,anomaly\nfan/test/x.wav,,,,,0\npump/train/b.wav,,target,,,\n"
     )
-    return file, lambda: _manifest(folder.list_clips(root, "own"), root)
+    return file, lambda: _manifest(list_own(root), root)
 
 
 def _labels(root: Path) -> Made:
     _touch(root, "a/dog.wav", "a/cat.wav", "b/cat.wav", "b/rain.flac")
     file = root / "labels.csv"
     file.write_text('file,label,fold\ndog,Dog;Bark,1\nb/cat.wav,"Cat, Meow",1\nrain.flac,Rain,2\n')
-    return file, lambda: _pool(labelled_folder.list_clips(root, "p", PoolTable(), 2), root)
+    return file, lambda: _pool(labelled_folder.list_clips(root, "p", 2), root)
 
 
 def _audioset(root: Path) -> None:
@@ -201,7 +200,7 @@ def _attributes(root: Path) -> Made:
         "file_name,d1p,d1v\nfan/train/section_00_source_train_normal_0000_a_1.wav,m-n,W\n"
         "fan/test/section_00_target_test_anomaly_0001_a_1.wav,m-n,X\n"
     )
-    return file, lambda: _manifest(dcase.list_clips(root, "d", year=2023, check_counts=False), root)
+    return file, lambda: _manifest(list_all(root, "d", year=2023, check_counts=False), root)
 
 
 def _evaluation(root: Path, year: int) -> None:
@@ -217,7 +216,7 @@ _DEV = ("section_00_source_train_normal_0000_a_1", "normal_id_00_00000000")
 
 
 def _truth(root: Path, year: int) -> Callable[[], str]:
-    return lambda: _manifest(dcase.list_clips(root, "d", year=year, check_counts=False), root)
+    return lambda: _manifest(list_all(root, "d", year=year, check_counts=False), root)
 
 
 def _list_2020(root: Path) -> Made:

@@ -12,20 +12,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
+from asdpipe.steps.autoencoder import long_enough
+from asdpipe.steps.features import features, features_pool, features_selected
 
 from asdpipe.artifacts.schemas import SCHEMAS
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.method import Method
 from asdpipe.data.waveforms import Waveforms
-from asdpipe.steps.autoencoder import long_enough
-from asdpipe.steps.evaluate import evaluate, read_auc, scores_table
-from asdpipe.steps.features import features, features_pool, features_selected
+from asdpipe.paper.results import read_auc
+from asdpipe.steps.evaluate import evaluate
 from asdpipe.steps.pseudo_label import pseudo_label
 from asdpipe.steps.score import represent, score
 from asdpipe.steps.select import select
-from asdpipe.steps.submission import submission
-from asdpipe.steps.tables import paper_table
+from asdpipe.steps.summarize import summarize
 from asdpipe.steps.train import assemble_labels, packed_clips, training_clips
+from asdpipe.steps.write_paper_table import write_paper_table
+from asdpipe.steps.write_submission import write_submission
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case
 
@@ -121,17 +123,17 @@ def _evaluate(at: Place) -> None:
     evaluate("d", "m", 1, 0, at("clips"), at("scores"), at("new_auc"))
 
 
-def _scores_table(at: Place) -> None:
-    scores_table(at("clips"), [at("scores")], [at("thresholds")], at("new_csv"))
+def _summarize(at: Place) -> None:
+    summarize(at("clips"), [at("auc")], [at("scores")], [at("thresholds")], at("new_summary"), at("new_csv"))
 
 
-def _submission(at: Place) -> None:
-    submission(at("clips"), at("scores"), at("thresholds"), at("new_submission"))
+def _write_submission(at: Place) -> None:
+    write_submission(at("clips"), at("scores"), at("thresholds"), at("new_submission"))
 
 
-def _paper_table(at: Place) -> None:
+def _write_paper_table(at: Place) -> None:
     options: dict[str, Any] = {"selected": [at("selected")], "selected_of": ["d"], "n_max": '{"ba_ex": 2}'}
-    paper_table("4", '{"d": null}', at("new_csv"), at("new_markdown"), aucs=[at("auc")], **options)
+    write_paper_table("4", '{"d": null}', at("new_csv"), at("new_markdown"), aucs=[at("auc")], **options)
 
 
 STEPS: dict[tuple[str, str], Callable[[Place], None]] = {
@@ -154,10 +156,10 @@ STEPS: dict[tuple[str, str], Callable[[Place], None]] = {
     ("waveforms", "waveforms"): _waveforms,
     ("evaluate", "clips"): _evaluate,
     ("evaluate", "scores"): _evaluate,
-    ("scores_table", "thresholds"): _scores_table,
-    ("scores_table", "scores"): _scores_table,
-    ("submission", "scores"): _submission,
-    ("paper_table", "selected"): _paper_table,
+    ("summarize", "thresholds"): _summarize,
+    ("summarize", "scores"): _summarize,
+    ("write_submission", "scores"): _write_submission,
+    ("write_paper_table", "selected"): _write_paper_table,
 }
 
 

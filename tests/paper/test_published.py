@@ -94,8 +94,8 @@ def test_table_2_has_the_averages_that_the_text_names(run, average):
 def test_what_two_tables_print_is_the_same_in_both(table, other):
     # Table 2's header orders its columns otherwise than its rows; Table 3's does not.
     one, two = (
-        {(line.run, year, place): value for (line, year, place), value in paper.published(each).items()}
-        for each in (table, other)
+        {(line.run, year, place): value for (line, year, place), value in paper.published(name).items()}
+        for name in (table, other)
     )
     shared = one.keys() & two.keys()
     assert {run for run, _, _ in shared} == {Run("wilkinghoff_labelled", 1), Run("ba_labelled", 1)}

@@ -1,4 +1,4 @@
-"""Records of how files were made, and the tree that is told from them; on steps of three lines."""
+"""Records of how files were made, and the tree that explain makes of them; on steps of three lines."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from rich.console import Console
 
 from asdpipe.errors import UserError
 from asdpipe.provenance import records as provenance
-from asdpipe.provenance.code import step_digest
+from asdpipe.provenance.code import code_digest
 from asdpipe.provenance.explain import explain
 from asdpipe.provenance.records import read_record, record_path, recorded
 from asdpipe.steps.options import Device, InFile, InFiles, InFolder, MaybeFile, Number, OutFile, OutFolder, Settings
@@ -38,11 +38,16 @@ def judge(models: InFiles, folder: OutFolder) -> None:
     folder.mkdir()
 
 
+def digest(step, targets=()):
+    return " and ".join([f"code of {step}", *sorted(targets)])
+
+
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """Three models of two clips files in a folder of their own, and a verdict on them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(provenance, "step_digest", lambda module, function: f"code of {function}")
+    for module in ("records", "explain"):
+        monkeypatch.setattr(f"asdpipe.provenance.{module}.code_digest", digest)
     Path("recordings").mkdir()
     Path("results").mkdir()
     hear(settings='{"rate": 16000, "table": null}', root=Path("recordings"), clips=Path("results/clips"))
@@ -60,10 +65,10 @@ def made(tmp_path, monkeypatch):
     return tmp_path
 
 
-def told(path) -> str:
+def told(path, **options) -> str:
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(explain(Path(path)), highlight=False)
+        console.print(explain(Path(path), **options), highlight=False)
     return capture.get()
 
 
@@ -133,7 +138,7 @@ def test_the_tree_leads_back_to_the_recordings_and_names_what_was_made_alike_onc
         "results/verdict  judge",
         "code code of judge",
         f"results/model3  {digest['results/model3']}  learn",
-        "and 1 more, made alike: results/model4",
+        "and 1 more, made the same way: results/model4",
         "epochs: 7, seed: 3; code code of learn",
         f"results/clips  {digest['results/clips']}  hear",
         "rate: 16000, table: null; code code of hear",
@@ -153,18 +158,40 @@ def test_results_that_were_moved_as_a_whole_are_explained_from_anywhere(made, tm
     assert told(tmp_path / "disk/results/verdict") == whole
 
 
-def test_links_are_shown_with_what_they_lead_to(made):
+def test_results_behind_symlinks_are_explained_like_others(made, tmp_path):
+    whole = told("results/verdict")
+    # The whole folder on another disk, then one file of it on a third.
+    (tmp_path / "disk").mkdir()
+    Path("results").rename(tmp_path / "disk/results")
+    Path("results").symlink_to("disk/results")
+    assert told("results/verdict") == whole
+    (tmp_path / "third").mkdir()
+    Path("results/model3").rename(tmp_path / "third/model3")
+    Path("results/model3").symlink_to(tmp_path / "third/model3")
+    assert told("results/verdict") == whole
+    # A second name of a result, and what is made from it.
+    Path("latest").symlink_to("results/verdict")
+    assert told("latest") == whole.replace("results/verdict", "latest")
     Path("results/own").mkdir()
     for name in ("model3", "model4"):
         Path(f"results/own/{name}").symlink_to(f"../{name}")
-    Path("results/far").mkdir()
-    Path("results/far/model3").symlink_to("../own/model3")
-    assert told("results/far/model3").splitlines()[0].startswith("results/far/model3 -> results/model3 (shared)  ")
     judge(models=[Path("results/own/model3"), Path("results/own/model4")], folder=Path("results/second"))
-    text = told("results/second")
-    assert "results/own/model3 -> results/model3 (shared)" in text
-    assert "made alike: results/own/model4" in text
     assert read_record(Path("results/second")).seeds == [3, 4]
+    assert "made the same way: results/own/model4" in told("results/second")
+
+
+def test_a_link_away_from_the_results_is_explained_from_anywhere(made, tmp_path_factory, monkeypatch):
+    whole = told("results/verdict")
+    away = tmp_path_factory.mktemp("away")
+    (away / "latest").symlink_to(made / "results/verdict")
+    monkeypatch.chdir("/")
+    assert told(away / "latest") == whole.replace("results/verdict", str(away / "latest"))
+
+
+def test_a_link_has_the_record_of_what_it_points_to_now(made):
+    Path("results/model3").unlink()
+    Path("results/model3").symlink_to("model5")
+    assert read_record(Path("results/model3")).seeds == [5]
 
 
 def test_what_changed_after_it_was_read_and_what_is_gone_is_said(made):
@@ -174,19 +201,35 @@ def test_what_changed_after_it_was_read_and_what_is_gone_is_said(made):
     text = told("results/verdict")
     was = read_record(Path("results/clips")).file.sha256[:12]
     assert f"has changed since it was read: it was {was}" in text
-    assert "results/model5  is not there any more" in text
+    assert "results/model5  no longer exists" in text
     assert "results/clips" in told("results/clips")
     assert "has changed since the step made it" in told("results/clips")
 
 
-def test_code_that_is_another_now_is_said(made):
-    record = read_record(Path("results/model3"))
-    for code, words in (("0123456789abcdef", "(is another now)"), (step_digest("train", "train"), "code ")):
-        text = record.model_copy(update={"step": "train", "code": code}).model_dump_json()
-        record_path(Path("results/model3")).write_text(text)
-        assert f"code {code}" in told("results/model3")
-        assert words in told("results/model3")
-    assert "another" not in told("results/model3")
+def test_code_that_has_changed_is_marked(made, monkeypatch):
+    assert "changed" not in told("results/model3")
+    monkeypatch.setattr("asdpipe.provenance.explain.code_digest", lambda step, _: f"code of another {step}")
+    assert "code code of learn (has changed since)" in told("results/model3")
+    # The real digests: there is no such step.
+    monkeypatch.setattr("asdpipe.provenance.explain.code_digest", code_digest)
+    assert "code code of learn (has changed since)" in told("results/model3")
+
+
+def test_the_code_that_settings_select_is_part_of_the_digest(made):
+    def targets(settings):
+        return [settings["objective"]] if settings["seed"] else []
+
+    step = recorded(learn.__wrapped__, targets)
+    files = {"clips": Path("results/clips"), "model": Path("results/arcface"), "notes": Path("results/notes")}
+    step(**files, seed=3, settings='{"objective": "losses.ArcFace"}')
+    assert read_record(Path("results/arcface")).code == "code of learn and losses.ArcFace"
+    assert "changed" not in told("results/arcface", targets=lambda settings: targets({"seed": 0} | settings))
+    assert "code of learn and losses.ArcFace (has changed since)" in told("results/arcface")
+
+    def refuse(settings):
+        raise UserError(f"{settings}: there is no such objective")
+
+    assert "code of learn and losses.ArcFace (has changed since)" in told("results/arcface", targets=refuse)
 
 
 def test_large_files_are_known_by_their_record(made, monkeypatch):
@@ -201,7 +244,7 @@ def test_large_files_are_known_by_their_record(made, monkeypatch):
 
 def test_files_without_and_with_damaged_records_end_in_a_message(made):
     Path("results/by_hand").write_text("1")
-    with pytest.raises(UserError, match=r"by_hand: there is no record .*--forcerun"):
+    with pytest.raises(UserError, match=r"by_hand: has no record .*--forcerun"):
         explain(Path("results/by_hand"))
     record_path(Path("results/model3")).write_text("{")
     with pytest.raises(UserError, match=r"model3.json: is not a record"):
@@ -211,7 +254,7 @@ def test_files_without_and_with_damaged_records_end_in_a_message(made):
 def test_links_in_a_circle_and_records_that_were_tampered_with_hang_and_crash_nothing(made):
     Path("results/clips").unlink()
     Path("results/clips").symlink_to("clips")
-    assert "results/clips  is not there any more" in told("results/verdict")
+    assert "results/clips  no longer exists" in told("results/verdict")
     record = record_path(Path("results/model3"))
     good = record.read_text()
     digest = read_record(Path("results/model3")).inputs["clips"][0].sha256

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from asdpipe.steps.autoencoder import embed_autoencoder, train_autoencoder
 
 from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.method import Autoencoder
 from asdpipe.errors import UserError
 from asdpipe.models.autoencoder import clip_distances
-from asdpipe.steps.autoencoder import embed_autoencoder, train_autoencoder
 from asdpipe.steps.train import CHECKPOINT
 from asdpipe.training import autoencoder as autoencoder_loop
 from tests.conftest import read_facts

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asdpipe.config.data import Dataset
 from asdpipe.data.dcase.archives import Archive, archives, ground_truth_files
 from asdpipe.data.dcase.years import YEARS
 from asdpipe.data.download import fetch
@@ -57,10 +56,10 @@ def mirror(tmp_path):
 
 def run(server: Server, tmp_path: Path, year: int = 2025, checksums: str = "published", **settings) -> dict:
     """Run the step and return the index."""
-    dataset = Dataset(format="dcase", year=year, download=True, **settings)
+    dataset = {"year": year, "machines": None, "parts": BOTH, "revealed_attributes": True, **settings}
     mirrors = {"zenodo": server.url, "github": server.url + "/", "checksums": checksums, "attempts": 2}
     index = tmp_path / "index.json"
-    download("mine", str(tmp_path / "root"), dataset.model_dump_json(), index, json.dumps(mirrors))
+    download("mine", str(tmp_path / "root"), json.dumps(dataset), index, json.dumps(mirrors))
     return json.loads(index.read_text())
 
 
@@ -250,7 +249,13 @@ def test_a_damaged_marker_is_named(mirror, tmp_path, text):
             run(server, tmp_path, machines=["fan"])
 
 
-def test_a_year_is_needed(tmp_path):
-    settings = Dataset(format="dcase", root="x").model_dump_json()
-    with pytest.raises(UserError, match=r"datasets\.mine: download needs the year"):
-        download("mine", str(tmp_path), settings, tmp_path / "index.json")
+@pytest.mark.parametrize("year", [None, 2019])
+def test_a_year_of_the_challenge_is_needed(tmp_path, year):
+    settings = {"year": year, "machines": None, "parts": BOTH, "revealed_attributes": True}
+    with pytest.raises(UserError, match=r"datasets\.mine: download needs the year of the challenge, 2020 to 2025"):
+        download("mine", str(tmp_path), json.dumps(settings), tmp_path / "index.json")
+
+
+def test_settings_are_complete(tmp_path):
+    with pytest.raises(UserError, match="machines"):
+        download("mine", str(tmp_path), '{"year": 2025, "parts": ["dev"], "revealed_attributes": true}', tmp_path / "i")

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from asdpipe.steps.features import features, features_pool, features_selected
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
-from asdpipe.steps.features import features, features_pool, features_selected
 
 
 @pytest.fixture

@@ -177,6 +177,6 @@ def test_all_that_decides_how_a_training_ends_is_in_the_identity_of_its_state(in
     table = read_table("clips", inputs / "clips.parquet")
     write_table("clips", table.assign(domain=table.domain.iloc[::-1].to_numpy()), clips)
     found.append(identity(clips=clips))
-    monkeypatch.setattr(step, "step_digest", lambda *_: "another")
+    monkeypatch.setattr(step, "code_digest", lambda *_: "another")
     found.append(identity())
     assert len({*found}) == len(found)

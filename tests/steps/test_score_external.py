@@ -11,12 +11,12 @@ import pytest
 import safetensors.torch
 import soundfile
 import torch
+from asdpipe.steps.features import features_pool
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.method import Network
 from asdpipe.errors import UserError
 from asdpipe.models.files import save_model
-from asdpipe.steps.features import features_pool
 from asdpipe.steps.score import score_external
 from asdpipe.training.fit import build_network
 from tests.conftest import read_facts

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from asdpipe.training.autoencoder import errors, frame_vectors, mean_loss, shuffled, train_autoencoder
 
 from asdpipe.config.method import Autoencoder as Settings
 from asdpipe.errors import UserError
 from asdpipe.method.scorers import selective_score
 from asdpipe.models.autoencoder import Autoencoder, clip_distances, inverse_covariances
-from asdpipe.training.autoencoder import errors, frame_vectors, mean_loss, shuffled, train_autoencoder
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(epochs=12, batch_size=32, learning_rate=3e-3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
-from asdpipe.training.crop import cutter, on_device
+from asdpipe.training.crop import make_crop, on_device
 
 
 def training_set(source: int, target: int, lengths=(40,), seed: int = 0) -> TrainingSet:
@@ -33,7 +33,7 @@ def epoch(clips: TrainingSet, source_per_batch=8, target_per_batch=2, num_sample
 
 
 def waveforms(clips: TrainingSet, batch: Batch, num_samples: int = 16) -> torch.Tensor:
-    return cutter(clips, num_samples, torch.device("cpu"))(batch)
+    return make_crop(clips, num_samples, torch.device("cpu"))(batch)
 
 
 def members(batch) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from asdpipe.errors import UserError
+from asdpipe.models.base import FeatureExtractor
 from asdpipe.training.device import full_precision, pick_device, training_dtype
 from asdpipe.training.embedding import embed
 
@@ -73,14 +74,16 @@ def on_gpu(monkeypatch) -> Iterator[None]:
 def test_training_may_take_tf32_and_embeddings_are_float32():
     seen = []
 
-    class Network(torch.nn.Module):
+    class Extractor(FeatureExtractor):
+        num_samples = 4
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             seen.append(tf32())
             return x
 
     assert tf32() == (True, True)
     clips = [np.full(4, value, dtype=np.int16) for value in range(40)]
-    between = [tf32() for _ in embed(Network(), clips, len(clips), 4, CPU)]
+    between = [tf32() for _ in embed(Extractor(), clips, len(clips), CPU)]
     assert seen == [(False, False)] * 2
     assert between == [(True, True)] * 2
 

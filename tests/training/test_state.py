@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from asdpipe.training.autoencoder import train_autoencoder
 
 from asdpipe.config.method import Autoencoder as AutoencoderSettings
 from asdpipe.config.method import Loss, Method, Network, Training, Triplet
 from asdpipe.errors import UserError
 from asdpipe.training import fit as loop
 from asdpipe.training import state as resume
-from asdpipe.training.autoencoder import train_autoencoder
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.state import Checkpoint, Interrupted
 

@@ -1,6 +1,8 @@
-"""The validated configuration, and the functions by which rules name wildcards, params and resources."""
+"""The validated configuration, its plan, and the functions by which rules name wildcards, params and resources."""
 
 import errno
+import functools
+import inspect
 import json
 import logging
 import os
@@ -14,19 +16,24 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from snakemake.exceptions import WorkflowError
 
-from asdpipe.provenance.code import step_digest
 from asdpipe.config.data import Download
-from asdpipe.config.base import canonical_json
+from asdpipe.config.targets import targets
 from asdpipe.config.reading import load_config
-from asdpipe.data.pools import audioset, labelled_files as labelled_folder
-from asdpipe.data.dcase import manifest as dcase
-from asdpipe.data import own_machines as folder
 from asdpipe.errors import UserError
-from asdpipe.steps import STEPS
+from asdpipe.paper import published as paper
+from asdpipe.plan import STAGE, Plan, as_json
+from asdpipe.provenance.code import code_digest
+
+try:
+    CONFIG = load_config(config, workflow.configfiles, workflow.config_settings.config_args)
+    PLAN = Plan(CONFIG)
+    PLAN.check()
+except UserError as error:
+    raise WorkflowError(f"The configuration is not valid.\n{error}")
 
 
 def refuse_full_disks():
-    """Stop here, where Snakemake would go on to a traceback: its locks and its scheduler write small files."""
+    """Stop here, where Snakemake would end in a traceback: its locks and its scheduler write small files."""
     # Where the scheduler writes: not always tempfile.gettempdir(), which passes over a full disk.
     temporary = Path(os.environ.get("TMPDIR", os.path.join(os.sep, "tmp")))
     for folder, remedy in ((Path.cwd(), ""), (temporary, ", or set TMPDIR to a folder elsewhere")):
@@ -44,7 +51,7 @@ def refuse_full_disks():
 
 
 def refuse_read_only_results():
-    """Stop before the first job does, where results cannot be written; planning them is no problem."""
+    """Stop before the first job where results cannot be written; planning them is no problem."""
     results = Path("results")
     if results.exists() and not os.access(results, os.W_OK):
         raise WorkflowError(
@@ -53,35 +60,9 @@ def refuse_read_only_results():
         )
 
 
-def folders_of_dataset(dataset):
-    """Return the folders and files that tell of other clips or labels."""
-    root = Path(dataset.root)
-    if dataset.format == "folder":
-        return folder.clip_folders(root, dataset.machines, dataset.table)
-    truth = Path(dataset.ground_truth or root / "ground_truth")
-    return dcase.clip_folders(root, dataset.machines, dataset.parts) + ([str(truth)] if truth.is_dir() else [])
-
-
-def folders_of_pool(pool):
-    """Return the folders and files that tell of other external clips or labels."""
-    if pool.format == "folder":
-        return labelled_folder.clip_folders(Path(pool.root), pool.table)
-    return audioset.clip_folders(Path(pool.root))
-
-
 refuse_full_disks()
-try:
-    CONFIG = load_config(config, workflow.configfiles)
-    # Missing folders are found now, not when the first job starts.
-    DATASET = CONFIG.resolve_dataset(CONFIG.dataset)
-    if DATASET.root and not DATASET.download:
-        folders_of_dataset(DATASET)
-    if DATASET.pool and CONFIG.resolve_pool(DATASET.pool).root:
-        folders_of_pool(CONFIG.resolve_pool(DATASET.pool))
-except UserError as error:
-    raise WorkflowError(f"The configuration is not valid.\n{error}")
 
-# What must not run anything again when it changes goes to the steps by their environment.
+# Settings that do not affect results are passed as environment variables, so changing them triggers no re-run.
 ENVIRONMENT = {"PYTHONPATH": str(Path(workflow.basedir) / "src"), "ASDPIPE_DEVICE": CONFIG.device}
 if CONFIG.torch_compile:
     ENVIRONMENT["ASDPIPE_TORCH_COMPILE"] = "1"
@@ -94,22 +75,17 @@ shell.prefix(
     + "; "
 )
 
-STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
-METHODS = {name: CONFIG.resolve_method(name) for name in CONFIG.methods}
-LAST_STAGE = CONFIG.stages if METHODS[CONFIG.method].iterates else 1
-AUTOENCODERS = [name for name, method in METHODS.items() if method.kind == "autoencoder"]
-# What methods have in common is made once, in the folder of its owner; the others have links.
-MODEL = ["labels.parquet", "model.safetensors", "model.json", "training.csv", "embeddings.parquet"]
-# Methods that only score otherwise than their owner take its models of every stage.
-OWNER = {name: CONFIG.owner_of_models(name) for name in METHODS}
-RESCORED = [name for name in METHODS if OWNER[name] != name]
-# Methods that start like their owner take its stage 1, and what follows from it as far as they score alike.
-FIRST_OWNER = {name: CONFIG.owner_of_first_model(name) for name in METHODS}
-SAME_START = [name for name in METHODS if FIRST_OWNER[name] != name and name not in RESCORED]
-SAME_REPRESENTATIVES = [
-    name for name in SAME_START if METHODS[name].inference.k_source == METHODS[FIRST_OWNER[name]].inference.k_source
-]
-SAME_SCORES = [name for name in SAME_REPRESENTATIVES if METHODS[name].scoring == METHODS[FIRST_OWNER[name]].scoring]
+
+# Unknown names of data sets, pools, methods and tables match, too: the plan says which there are.
+wildcard_constraints:
+    dataset=r"[^/]+",
+    pool=r"[^/]+",
+    method=r"[^/]+",
+    seed=r"\d+",
+    stage=r"[1-9]\d*",
+    shard=r"\d+",
+    split="train|test|supplemental",
+    table=r"[^/.]+",
 
 
 def any_of(names):
@@ -117,103 +93,78 @@ def any_of(names):
     return "|".join(names) or "(?!)"
 
 
-wildcard_constraints:
-    dataset=any_of(CONFIG.datasets),
-    pool=any_of(CONFIG.pools),
-    method=any_of(CONFIG.methods),
-    seed=r"\d+",
-    stage=r"[1-9]\d*",
-    shard=r"\d+",
+def planned(function, **fixed):
+    """Return a function of the wildcards: ``function`` of the plan, with those wildcards that it takes."""
+    names = inspect.signature(function).parameters
 
-
-def asked(function):
-    """Turn the package's error messages into Snakemake's, without traceback."""
-
-    def wrapper(wildcards):
+    def of_wildcards(wildcards):
+        given = {**fixed, **{name: wildcards[name] for name in names if name in wildcards.keys()}}
         try:
-            return function(wildcards)
+            return function(**given)
         except UserError as error:
             raise WorkflowError(str(error))
 
-    return wrapper
+    return of_wildcards
 
 
-def method_settings(*sections):
-    """Return a params function: these sections of the method as JSON, the same whatever the order of the keys."""
-
-    def params(wildcards):
-        return canonical_json(METHODS[wildcards.method].model_dump(mode="json", include=set(sections)))
-
-    return params
+@functools.cache
+def digest_of(step, settings):
+    """Return the digest of a step's code as a param: the prefix tells it apart from other params."""
+    return f"code:{code_digest(step, targets(json.loads(settings)))}"
 
 
-def dataset_settings(*keys):
-    """Return a params function: these keys of the data set as JSON."""
+def code(step, settings=None, rule=None):
+    """Return a params function: the digest of the code that a step runs.
 
-    @asked
-    def params(wildcards):
-        dataset = CONFIG.resolve_dataset(wildcards.dataset)
-        return canonical_json(dataset.model_dump(mode="json", include=set(keys)))
+    Without track_code it is the digest on record for the result, so that it never changes.
 
-    return params
-
-
-def pool_settings(*keys):
-    """Return a params function: these keys of the pool as JSON."""
-
-    @asked
-    def params(wildcards):
-        pool = CONFIG.resolve_pool(wildcards.pool)
-        return canonical_json(pool.model_dump(mode="json", include=set(keys)))
-
-    return params
-
-
-# The prefix tells it apart from the other params of a job.
-CODE = {name: f"code:{step_digest(module, name)}" for module, names in STEPS.items() for name in names}
-
-
-def code(step, rule=None):
-    """Return the digest of a step's code as a param of its rule, which has its name unless given.
-
-    Without track_code a function that returns the digest that is on record for the result, so that it never changes.
+    Args:
+        settings: params function that returns the settings, as JSON, by which the step builds what it uses.
+        rule: that runs the step, if it has another name.
     """
-    if CONFIG.track_code:
-        return CODE[step]
 
     def params(wildcards):
+        digest = digest_of(step, (settings and settings(wildcards)) or "{}")
+        if CONFIG.track_code:
+            return digest
         output = getattr(rules, rule or step).output[0].apply_wildcards(wildcards)
-        recorded = workflow.persistence.params(output) or []
-        return next((each.strip("'") for each in recorded if each.startswith("'code:")), CODE[step])
+        return next((each for each in recorded_params(output) if each.startswith("code:")), digest)
 
     return params
 
 
-def num_samples(wildcards):
-    """Return the length of the network's input for a data set."""
-    return CONFIG.resolve_dataset(wildcards.dataset).num_samples
+def recorded_params(output):
+    """Return the params that a result was made with, as far as they are texts."""
+    recorded = workflow.persistence.params(output) or []
+    return [each[1:-1] for each in recorded if each[:1] in "'\"" and len(each) > 1]
 
 
-def is_trained(wildcards):
-    """Tell whether a method has a network."""
-    return METHODS[wildcards.method].kind == "iterative"
+def pool_clips(wildcards):
+    """Return the list of a pool for its shards: one more clip changes the list, but one shard (``shard_contents``)."""
+    file = f"results/external/{wildcards.pool}/clips.parquet"
+    return file if planned(PLAN.is_generated)(wildcards) else ancient(file)
 
 
-def previous(wildcards, file):
-    """Return a file of the stage before."""
-    return f"results/{wildcards.dataset}/{wildcards.method}/seed{wildcards.seed}/stage{int(wildcards.stage) - 1}/{file}"
+def shard_contents(wildcards):
+    """Return a text that changes with the clips of a shard."""
+    output = rules.pack_pool.output[0].apply_wildcards(wildcards)
+    recorded = [each for each in recorded_params(output) if each.startswith("contents:")]
+    before = recorded[0].removeprefix("contents:") if recorded else ""
+    return "contents:" + planned(PLAN.shard_contents, recorded=before)(wildcards)
 
 
-def pool_of(wildcards):
-    """Return the pool that a method takes external clips from, or None."""
-    return CONFIG.resolve_dataset(wildcards.dataset).pool if METHODS[wildcards.method].takes_external else None
+def options(**values):
+    """Return command-line options for the inputs that there are."""
+    return " ".join(
+        f"--{name.replace('_', '-')} {file}"
+        for name, files in values.items()
+        for file in ([files] if isinstance(files, str) else files)
+    )
 
 
-def packed_shards(wildcards, file):
-    """Return a file of every packed shard of the pool."""
-    pool = pool_of(wildcards)
-    shards = range(CONFIG.pools[pool].shards) if pool and CONFIG.pools[pool].packed else []
-    return [f"results/external/{pool}/{shard}/{file}" for shard in shards]
+def given(wildcards, input):
+    """Return command-line options for all inputs that have a name."""
+    return options(**dict(input.items()))
 
 
 def growing(base, per_mb=0):
@@ -222,6 +173,12 @@ def growing(base, per_mb=0):
         # Later steps of a group are asked before their input is there.
         return lambda wildcards, attempt: attempt * base
     return lambda wildcards, input, attempt: attempt * (base + int(per_mb * Path(input.samples).stat().st_size / 1e6))
+
+
+def training_minutes(wildcards, input, attempt):
+    """Return the run time of a training, in minutes."""
+    base, per_mb = PLAN.method(wildcards.method).training.minutes
+    return attempt * int(base + per_mb * Path(input.samples).stat().st_size / 1e6)
 
 
 def gpus(wildcards):

@@ -1,4 +1,4 @@
-"""Recordings and ground truth of DCASE Task 2, fetched and verified once."""
+"""Recordings and ground truth of DCASE Task 2, downloaded and verified once."""
 
 
 rule download:
@@ -9,8 +9,8 @@ rule download:
     benchmark:
         "results/data/{dataset}/benchmarks/download.tsv"
     wildcard_constraints:
-        dataset=fetched_names(),
-    # Cluster nodes often have no way out to the network.
+        dataset=any_of(PLAN.fetched_datasets),
+    # Cluster nodes often have no internet access.
     localrule: True
     conda:
         "../../environment.yml"
@@ -20,10 +20,10 @@ rule download:
         runtime=1440,
     params:
         code=code("download"),
-        root=dataset_root,
-        settings=dataset_settings("format", "year", "machines", "parts", "revealed_attributes"),
+        root=planned(PLAN.dataset_root),
+        settings=planned(PLAN.download_settings),
     message:
-        "Downloading {wildcards.dataset} into {params.root}"
+        "Downloading {wildcards.dataset} into {params.root}, log: {log}"
     shell:
         "python -m asdpipe --log {log} download --name {wildcards.dataset} --root {params.root:q} "
         "--settings {params.settings:q} --index {output.index}"

@@ -1,18 +1,18 @@
-"""The pseudo-anomalous set for the next stage."""
+"""What a stage hands to the next: the pseudo-anomalous set and pseudo-labels."""
 
 
 rule select:
     input:
-        pool_clips=lambda w: f"results/external/{pool_of(w)}/clips.parquet",
-        pool_index=lambda w: packed_shards(w, "waveforms.parquet"),
-        representatives=f"{STAGE}/representatives.parquet",
-        scores=shard_scores,
+        unpack(planned(PLAN.select)),
     output:
         selected=f"{STAGE}/selected.parquet",
     log:
         f"{STAGE}/logs/select.log",
     benchmark:
         f"{STAGE}/benchmarks/select.tsv"
+    # Stage 0, which has no scores, draws the external clips of stage 1 at random.
+    wildcard_constraints:
+        stage=r"\d+",
     conda:
         "../../environment.yml"
     threads: 1
@@ -21,35 +21,36 @@ rule select:
         runtime=growing(30),
     params:
         code=code("select"),
-        settings=method_settings("external"),
-        stage=lambda w: w.stage,
-        files=lambda w, input: options(
-            pool_index=input.pool_index, representatives=input.representatives, scores=input.scores
-        ),
+        settings=planned(PLAN.select_settings),
+        files=given,
     message:
-        "Selecting external clips with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}"
+        "Selecting external clips with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} select --settings {params.settings:q} --stage {params.stage} "
-        "--seed {wildcards.seed} --pool-clips {input.pool_clips} {params.files} "
-        "--selected {output.selected}"
+        "python -m asdpipe --log {log} select --settings {params.settings:q} --stage {wildcards.stage} "
+        "--seed {wildcards.seed} {params.files} --selected {output.selected}"
 
 
-# There are no scores before stage 1: its external clips, if any, are drawn at random.
-use rule select as select_first with:
+rule pseudo_label:
     input:
-        pool_clips=lambda w: f"results/external/{pool_of(w)}/clips.parquet",
-        pool_index=lambda w: packed_shards(w, "waveforms.parquet"),
-        clips="results/data/{dataset}/clips.parquet",
+        unpack(planned(PLAN.train_embeddings)),
     output:
-        selected="results/{dataset}/{method}/seed{seed}/stage0/selected.parquet",
+        labels=f"{STAGE}/pseudo_labels.parquet",
     log:
-        "results/{dataset}/{method}/seed{seed}/stage0/logs/select.log",
+        f"{STAGE}/logs/pseudo_label.log",
     benchmark:
-        "results/{dataset}/{method}/seed{seed}/stage0/benchmarks/select.tsv"
+        f"{STAGE}/benchmarks/pseudo_label.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
-        code=code("select", rule="select_first"),
-        settings=method_settings("external"),
-        stage=0,
-        files=lambda w, input: options(pool_index=input.pool_index, clips=input.clips),
+        code=code("pseudo_label"),
+        settings=planned(PLAN.pseudo_label_settings),
+        files=given,
     message:
-        "Drawing the external clips of stage 1 at random for {wildcards.method}, seed {wildcards.seed}"
+        "Assigning pseudo-labels with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
+    shell:
+        "python -m asdpipe --log {log} pseudo-label --settings {params.settings:q} --seed {wildcards.seed} {params.files} "
+        "--labels {output.labels}"

@@ -1,17 +1,15 @@
 """The files of a DCASE submission."""
 
 
-rule submission:
+rule write_submission:
     input:
-        clips="results/data/{dataset}/clips.parquet",
-        scores=f"{STAGE}/scores.parquet",
-        thresholds=f"{STAGE}/thresholds.parquet",
+        unpack(planned(PLAN.submission)),
     output:
         folder=directory(f"{STAGE}/submission"),
     log:
-        f"{STAGE}/logs/submission.log",
+        f"{STAGE}/logs/write_submission.log",
     benchmark:
-        f"{STAGE}/benchmarks/submission.tsv"
+        f"{STAGE}/benchmarks/write_submission.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -19,10 +17,11 @@ rule submission:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        code=code("submission"),
-        scoring=asked(lambda w: CONFIG.resolve_dataset(w.dataset).official),
+        code=code("write_submission"),
+        scoring=planned(PLAN.scoring),
     message:
-        "Submission of {wildcards.method} for {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}"
+        "Writing the submission of {wildcards.method} for {wildcards.dataset}, stage {wildcards.stage}, "
+        "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} submission --clips {input.clips} --scores {input.scores} "
+        "python -m asdpipe --log {log} write-submission --clips {input.clips} --scores {input.scores} "
         "--thresholds {input.thresholds} --folder {output.folder} --scoring {params.scoring}"

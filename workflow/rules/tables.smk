@@ -1,10 +1,9 @@
-"""The paper's tables: ours beside the published numbers."""
+"""The paper's tables with our results beside the published ones."""
 
 
-rule paper_table:
+rule write_paper_table:
     input:
-        aucs=table_aucs,
-        selected=table_selected,
+        unpack(planned(PLAN.table)),
     output:
         csv="results/tables/table{table}.csv",
         markdown="results/tables/table{table}.md",
@@ -12,8 +11,6 @@ rule paper_table:
         "results/tables/logs/table{table}.log",
     benchmark:
         "results/tables/benchmarks/table{table}.tsv"
-    wildcard_constraints:
-        table=any_of(paper.TABLES),
     conda:
         "../../environment.yml"
     threads: 1
@@ -21,28 +18,27 @@ rule paper_table:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        code=code("paper_table"),
-        datasets=table_years,
-        n_max=table_n_max,
-        files=lambda w, input: options(
-            aucs=input.aucs, selected=input.selected, selected_of=[of for of, _ in table_groups(w)]
-        ),
+        code=code("write_paper_table"),
+        datasets=planned(PLAN.table_years),
+        n_max=planned(PLAN.table_n_max),
+        files=lambda w, input: given(w, input) + " " + options(selected_of=planned(PLAN.selected_of)(w)),
     message:
-        "Table {wildcards.table} of the paper, ours beside the published numbers"
+        "Writing table {wildcards.table} of the paper with our results beside the published ones, log: {log}"
     shell:
-        "python -m asdpipe --log {log} paper-table --table {wildcards.table} --datasets {params.datasets:q} "
-        "--n-max {params.n_max:q} {params.files} --csv {output.csv} --markdown {output.markdown}"
+        "python -m asdpipe --log {log} write-paper-table --table {wildcards.table} "
+        "--datasets {params.datasets:q} --n-max {params.n_max:q} {params.files} "
+        "--csv {output.csv} --markdown {output.markdown}"
 
 
-rule all_tables:
+rule write_paper_tables:
     input:
         expand("results/tables/table{table}.{suffix}", table=paper.TABLES, suffix=["csv", "md"]),
     output:
         touch("results/tables/all"),
     log:
-        "results/tables/logs/all_tables.log",
+        "results/tables/logs/write_paper_tables.log",
     benchmark:
-        "results/tables/benchmarks/all_tables.tsv"
+        "results/tables/benchmarks/write_paper_tables.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -53,6 +49,6 @@ rule all_tables:
     params:
         tables=" ".join(paper.TABLES),
     message:
-        "The paper's tables {params.tables} are in results/tables"
+        "The paper's tables {params.tables} are in results/tables, log: {log}"
     shell:
         "ls -l {input} > {log}"

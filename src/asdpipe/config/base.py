@@ -2,11 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from types import NoneType
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, overload
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from asdpipe.errors import UserError
+from asdpipe.imports import built
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="A name that is part of paths.")]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -16,7 +26,27 @@ Settings = TypeVar("Settings")
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change."""
 
+    target: ClassVar[str] = ""
+    """Dotted name of the class that its settings build."""
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_null(cls, values: Any) -> Any:
+        """Read "none" as null for keys that may be null: the documentation spells it so."""
+        if not isinstance(values, Mapping):
+            return values
+        nullable = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
+        return {key: None if key in nullable and value in ("none", "None") else value for key, value in values.items()}
+
+    def build(self, **context: Any) -> Any:
+        """Return what these settings describe.
+
+        Args:
+            context: what the class takes beside the settings; what it does not take is left out.
+        """
+        settings = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+        return built(self.target, settings, context)
 
 
 def canonical_json(value: Any) -> str:
@@ -24,7 +54,15 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def read_settings(kind: type[Settings], text: str) -> Settings:
+@overload
+def read_settings(kind: type[Settings], text: str) -> Settings: ...
+
+
+@overload
+def read_settings(kind: Any, text: str) -> Any: ...
+
+
+def read_settings(kind: Any, text: str) -> Any:
     """Return the settings of a step, given as JSON with every key: no default stands in for a missing one.
 
     Args:
@@ -33,7 +71,7 @@ def read_settings(kind: type[Settings], text: str) -> Settings:
     Raises:
         UserError: the text is no JSON, or a key is missing, unknown or wrong.
     """
-    adapter: TypeAdapter[Settings] = TypeAdapter(kind)
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
         settings = adapter.validate_json(text)
     except ValidationError as error:
@@ -57,12 +95,45 @@ def _missing(whole: Mapping[str, Any], stated: Mapping[str, Any], above: str = "
     return found
 
 
+# Of sections that are unions: the kind that is meant where none is stated.
+DEFAULT_KINDS = {
+    "labels": "machine",
+    "network": "multi_resolution",
+    "loss": "subspace",
+    "training": "clips",
+    "backend": "kmeans",
+}
+
+
+def with_kind(section: str) -> BeforeValidator:
+    """Let a section of several kinds be stated without its kind, or as the kind alone."""
+
+    def completed(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
+        return {"kind": DEFAULT_KINDS[section], **value} if isinstance(value, Mapping) else value
+
+    return BeforeValidator(completed)
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``over`` laid over ``base``, mapping by mapping."""
+    """Return ``over`` laid over ``base``, mapping by mapping; a section of another kind starts anew."""
     merged = dict(base)
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
+        below = _section(key, merged.get(key))
+        above = _section(key, value)
+        if isinstance(above, Mapping) and isinstance(below, Mapping) and _same_kind(key, below, above):
+            merged[key] = merge(below, above)
         else:
-            merged[key] = value
+            merged[key] = above
     return merged
+
+
+def _section(key: str, value: Any) -> Any:
+    return {"kind": value} if key in DEFAULT_KINDS and isinstance(value, str) else value
+
+
+def _same_kind(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    default = DEFAULT_KINDS.get(key)
+    kind = below.get("kind", default)
+    return bool(above.get("kind", kind) == kind)

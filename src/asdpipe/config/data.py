@@ -1,36 +1,30 @@
-"""The configuration of where sound comes from: data sets, external pools, downloads."""
+"""The configuration of where sound comes from: data sets, external pools, downloads.
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+Data sets and pools are unions on ``format``. Each format has a *listing*: the settings that its list of clips depends
+on, and the functions that make the list. A data set or pool is a listing plus all its other settings.
+"""
 
-from pydantic import Field, field_validator, model_validator
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import BeforeValidator, Discriminator, Field, field_validator, model_validator
 
 from asdpipe.config.base import Name, PositiveInt, Section
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.data.dcase.years import YEARS, unknown_machines
+from asdpipe.data.demo.names import machine_types as demo_machine_types
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 # Folders may have spaces and umlauts; braces are Snakemake's.
 MachineType = Annotated[str, Field(pattern=r"^[^/\\{}]+$")]
-
-
-class DemoDataset(Section):
-    """Size of the generated data set (``format: demo``)."""
-
-    seed: int = Field(0, ge=0, description="Seed of the generator.")
-    source_clips: PositiveInt = Field(990, description="Normal source training clips per machine type.")
-    target_clips: PositiveInt = Field(10, description="Normal target training clips per machine type.")
-    test_clips: PositiveInt = Field(50, description="Test clips per machine type, domain and label.")
-
-
-class DemoPool(Section):
-    """Size of the generated external pool (``format: demo``)."""
-
-    seed: int = Field(0, ge=0, description="Seed of the generator.")
-    clips_per_class: PositiveInt = Field(100, description="Clips of each class.")
-
-
 OnBadClip = Literal["fail", "skip"]
 Channel = Annotated[Literal["mix"] | Annotated[int, Field(ge=0)], Field(description="'mix' (mean), or one channel.")]
+Score = Literal["dcase2020", "dcase2021", "dcase2022"]
+Kind = TypeVar("Kind", bound=Section)
 
 
 class Decoding(Section):
@@ -41,44 +35,266 @@ class Decoding(Section):
     on_bad_clip: OnBadClip = Field("fail", description="Stop and list the bad clips, or leave them out and list them.")
 
 
-class Dataset(Decoding):
-    """A data set: where it is and how its clips are read."""
+def _settings(section: Section, kind: type[Kind]) -> Kind:
+    """Return those settings of a section that ``kind`` has."""
+    return kind.model_validate(section.model_dump(include=set(kind.model_fields)))
 
-    format: Literal["demo", "dcase", "folder"] = Field(
-        description="'dcase' folders and names; 'folder': one's own, a folder per machine type; 'demo': generated."
+
+def _own_keys(**formats: type[Section]) -> Callable[[Any], Any]:
+    """Return a validator that says which format a key belongs to, if not to the one that is set."""
+
+    def validator(values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("format") not in formats:
+            return values
+        own, kept = formats[values["format"]].model_fields, dict(values)
+        for key, value in values.items():
+            having = [name for name, kind in formats.items() if key in kind.model_fields]
+            if key in own or not having:
+                continue
+            if value is not None:
+                raise ValueError(f"{key} is for format: {' and '.join(having)}, not {values['format']}")
+            # null unsets a key of the data set that this one changes, such as the year of dcase2023.
+            del kept[key]
+        return kept
+
+    return validator
+
+
+# Data sets ------------------------------------------------------------------------------------------------------------
+
+DATASET_FORMAT = "'dcase' folders and names; 'folder': one's own, a folder per machine type; 'demo': generated."
+
+
+class _Machines(Section):
+    machines: tuple[MachineType, ...] | None = Field(
+        None, description="Only these machine types; none: all that are there."
     )
+
+    @field_validator("machines", "parts", check_fields=False)
+    @classmethod
+    def _in_order(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        # Their order means nothing, so it must not run anything again.
+        return None if names is None else tuple(sorted(set(names)))
+
+
+class _Parts(_Machines):
+    parts: tuple[Literal["dev", "eval"], ...] = Field(
+        ("dev", "eval"), min_length=1, description="Development and evaluation set, or one of them."
+    )
+
+
+class DcaseListing(_Parts):
+    """What the list of clips depends on: DCASE's folders and names."""
+
+    target: ClassVar = "asdpipe.data.dcase.manifest.list_clips"
+    label_target: ClassVar = "asdpipe.data.dcase.manifest.label_clips"
+    format: Literal["dcase"] = Field(description=DATASET_FORMAT)
     year: Literal[2020, 2021, 2022, 2023, 2024, 2025] | None = Field(
         None,
         description="Year of DCASE Task 2: its archives, ground truth, counts and scoring; none: only DCASE's form.",
     )
-    root: str | None = Field(
-        None, description="Folder of the data set; may contain {data_root}. None: downloads/NAME, fetched (needs year)."
-    )
-    download: bool | None = Field(
-        None, description="Fetch what is missing below root (needs year); none: only if no root is given."
-    )
-    machines: tuple[MachineType, ...] | None = Field(
-        None, description="Only these machine types; none: all that are there."
-    )
-    parts: tuple[Literal["dev", "eval"], ...] = Field(
-        ("dev", "eval"), min_length=1, description="Development and evaluation set, or one of them."
-    )
     check_counts: bool = Field(
         True, description="Stop if the numbers of clips are not those published for the year; false for a part of it."
-    )
-    ground_truth: str | None = Field(
-        None,
-        description="Folder with the labels of the evaluation test clips; may contain {data_root}. "
-        "None: root/ground_truth, if there.",
     )
     revealed_attributes: bool = Field(
         True, description="Fill attributes that the challenge hid with those published after it (2024, 2025)."
     )
+
+    @model_validator(mode="after")
+    def _known_machines(self) -> Self:
+        if self.year is not None:
+            unknown, known = unknown_machines(self.year, self.parts, self.machines or ())
+            if unknown:
+                message = f"DCASE {self.year} has no machine type {', '.join(unknown)}; it has {', '.join(known)}"
+                raise ValueError(message)
+        return self
+
+    def machine_types(self, root: Path) -> list[str]:
+        """Return the machine types by the folders there are, those of the development set first.
+
+        Raises:
+            UserError: a folder is missing or its name cannot be used.
+        """
+        from asdpipe.data.dcase import manifest
+
+        found = manifest.machine_folders(root, self.machines, self.parts)
+        return list(dict.fromkeys(machine for _, machine, _ in found))
+
+    def watched(self, root: Path, split: str) -> list[str]:
+        """Return the paths whose modification time changes when clips of a split are added or removed.
+
+        Args:
+            split: train, test or supplemental; no path has to do with another one.
+
+        Returns:
+            Nothing if the split has no folder.
+
+        Raises:
+            UserError: a folder is missing or its name cannot be used.
+        """
+        from asdpipe.data.dcase import manifest
+
+        return manifest.clip_folders(root, split, self.machines, self.parts)
+
+    def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
+        """Return a digest of what csv files say of the clips of a split; "" if they say nothing.
+
+        Args:
+            truth: folder with the ground truth; None: root/ground_truth, if there.
+
+        Raises:
+            UserError: a csv file cannot be read.
+        """
+        from asdpipe.data.dcase import manifest
+
+        revealed = self.revealed_attributes
+        return manifest.facts(
+            root, split, self.machines, year=self.year, parts=self.parts, truth=truth, revealed=revealed
+        )
+
+    def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of one split (table ``clips``), without what only the ground truth knows.
+
+        Args:
+            truth: folder with the ground truth; None: root/ground_truth, if there. It may have attributes of
+                training clips that the challenge hid.
+
+        Raises:
+            UserError: folders, files, names or csv files do not fit.
+        """
+        from asdpipe.data.dcase import manifest
+
+        return manifest.list_clips(root, dataset_name, split, truth=truth, **self._of_year())
+
+    def truth_files(self, root: Path, truth: Path | None) -> list[str]:
+        """Return the files of the ground truth that ``label_clips`` may read; its arguments and errors."""
+        from asdpipe.data.dcase import manifest
+
+        return manifest.truth_files(root, self.year, truth)
+
+    def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of all splits in its final order, with the labels of the ground truth.
+
+        Args:
+            clips: what ``list_clips`` returned of every split, one below the other.
+            truth: folder with the ground truth; None: root/ground_truth, if there.
+
+        Raises:
+            UserError: ground truth and clips do not belong together, or the numbers of clips are not the published.
+        """
+        from asdpipe.data.dcase import manifest
+
+        return manifest.label_clips(clips, root, truth=truth, **self._of_year())
+
+    def _of_year(self) -> dict[str, Any]:
+        settings = self.model_dump(include={"machines", "year", "parts", "check_counts"})
+        return settings | {"revealed": self.revealed_attributes}
+
+
+class DemoListing(_Parts):
+    """What the list of clips depends on: a generated data set in DCASE's layout."""
+
+    target: ClassVar = DcaseListing.target
+    label_target: ClassVar = DcaseListing.label_target
+    format: Literal["demo"] = Field(description=DATASET_FORMAT)
+
+    def machine_types(self, root: Path) -> list[str]:
+        """Return the machine types."""
+        return [name for name in demo_machine_types(self.parts) if self.machines is None or name in self.machines]
+
+    def watched(self, root: Path, split: str) -> list[str]:
+        """Return the folder that is generated as a whole; nothing for supplemental clips, of which there are none."""
+        return [str(root)] if split in ("train", "test") else []
+
+    def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
+        """Return "": its csv files are generated with the clips."""
+        return ""
+
+    def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of one split (table ``clips``)."""
+        return self._as_dcase().list_clips(root, dataset_name, split, truth)
+
+    def truth_files(self, root: Path, truth: Path | None) -> list[str]:
+        """Return nothing: file names say the labels."""
+        return []
+
+    def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of all splits, listed one below the other, in its final order."""
+        return self._as_dcase().label_clips(clips, root, truth)
+
+    def _as_dcase(self) -> DcaseListing:
+        return DcaseListing(format="dcase", machines=self.machines, parts=self.parts)
+
+
+class FolderListing(_Machines):
+    """What the list of clips depends on: one's own recordings."""
+
+    target: ClassVar = "asdpipe.data.own_machines.list_clips"
+    label_target: ClassVar = "asdpipe.data.own_machines.merge_splits"
+    format: Literal["folder"] = Field(description=DATASET_FORMAT)
     table: str | None = Field(
         None,
         description="'folder': csv with domain, section, attributes, labels, below root; none: clips.csv if there.",
     )
-    scoring: Literal["dcase2020", "dcase2021", "dcase2022"] | None = Field(
+
+    def machine_types(self, root: Path) -> list[str]:
+        """Return the machine types by name, with the errors of ``watched``."""
+        from asdpipe.data import own_machines
+
+        return [machine for machine, _ in own_machines.machine_folders(root, self.machines)]
+
+    def watched(self, root: Path, split: str) -> list[str]:
+        """Return the folders whose modification time changes when clips of a split are added or removed.
+
+        Raises:
+            UserError: a folder is missing, misplaced, or its name cannot be used.
+        """
+        from asdpipe.data import own_machines
+
+        return own_machines.clip_folders(root, split, self.machines)
+
+    def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
+        """Return a digest of the rows of the csv that concern a split; "" if there are none.
+
+        Raises:
+            UserError: the csv is missing or cannot be read.
+        """
+        from asdpipe.data import own_machines
+
+        return own_machines.facts(root, split, self.table)
+
+    def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of one split (table ``clips``); empty for supplemental, which is DCASE's.
+
+        Raises:
+            UserError: folders, files or the csv do not fit.
+        """
+        from asdpipe.data import own_machines
+
+        return own_machines.list_clips(root, dataset_name, split, self.machines, self.table)
+
+    def truth_files(self, root: Path, truth: Path | None) -> list[str]:
+        """Return nothing: folders and the csv say the labels."""
+        return []
+
+    def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of all splits, listed one below the other, in its final order."""
+        from asdpipe.data import own_machines
+
+        return own_machines.merge_splits(clips)
+
+
+Listing = Annotated[DemoListing | DcaseListing | FolderListing, Discriminator("format")]
+
+
+class LabelSettings(Section):
+    """What the labelled manifest depends on beside the lists of the splits."""
+
+    listing: Listing
+
+
+class _Dataset(Decoding):
+    scoring: Score | None = Field(
         None, description="Official score: formula of 2020, of 2021, or of 2022 and later; none: that of the year."
     )
     clip_seconds: float = Field(
@@ -88,34 +304,95 @@ class Dataset(Decoding):
         description="Length T that every clip is tiled or cut to, in s; with a year: 10 to 2022, 18 in 2023, then 12.",
     )
     pool: Name | None = Field(None, description="The external pool; none: no external clips.")
-    demo: DemoDataset = DemoDataset()
+
+    @property
+    def fetched(self) -> bool:
+        """Whether its recordings are downloaded."""
+        return False
+
+    @property
+    def has_supplemental(self) -> bool:
+        """Whether there are supplemental clips among what is downloaded."""
+        return False
+
+    @property
+    def official(self) -> Score:
+        """The formula of the official score."""
+        return self.scoring or "dcase2022"
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the network's input in samples."""
+        return round(self.clip_seconds * SAMPLE_RATE)
+
+    @property
+    def decoding(self) -> Decoding:
+        """The settings that decoding depends on."""
+        return _settings(self, Decoding)
+
+
+class DemoSize(Section):
+    """Size of the generated data set (``format: demo``)."""
+
+    seed: int = Field(0, ge=0, description="Seed of the generator.")
+    source_clips: PositiveInt = Field(990, description="Normal source training clips per machine type.")
+    target_clips: PositiveInt = Field(10, description="Normal target training clips per machine type.")
+    test_clips: PositiveInt = Field(50, description="Test clips per machine type, domain and label.")
+
+
+class DemoRecordings(Section):
+    """What the recordings of a generated data set depend on."""
+
+    clip_seconds: float
+    demo: DemoSize
+
+
+class DemoDataset(DemoListing, _Dataset):
+    """A generated data set."""
+
+    root: ClassVar[None] = None
+    year: ClassVar[None] = None
+    ground_truth: ClassVar[None] = None
+    demo: DemoSize = DemoSize()
+
+    @property
+    def recordings(self) -> DemoRecordings:
+        """The settings that the recordings depend on."""
+        return _settings(self, DemoRecordings)
+
+    @property
+    def listing(self) -> DemoListing:
+        """The settings that the list of clips depends on."""
+        return _settings(self, DemoListing)
+
+
+class DcaseDataset(DcaseListing, _Dataset):
+    """A data set of DCASE Task 2, or in its form."""
+
+    root: str | None = Field(
+        None, description="Folder of the data set; may contain {data_root}. None: downloads/NAME, fetched (needs year)."
+    )
+    download: bool | None = Field(
+        None, description="Fetch what is missing below root (needs year); none: only if no root is given."
+    )
+    ground_truth: str | None = Field(
+        None,
+        description="Folder with the labels of the evaluation test clips; may contain {data_root}. "
+        "None: root/ground_truth, if there.",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _of_year(cls, values: Any) -> Any:
+    def _length_of_year(cls, values: Any) -> Any:
         if not isinstance(values, Mapping) or values.get("year") not in YEARS:
             return values
         return {"clip_seconds": YEARS[values["year"]].seconds, **values}
 
-    @field_validator("machines", "parts")
-    @classmethod
-    def _in_order(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        # Their order means nothing, so it must not run anything again.
-        return None if names is None else tuple(sorted(set(names)))
-
     @model_validator(mode="after")
-    def _together(self) -> Self:
-        if self.format != "dcase" and (self.year is not None or self.download):
-            message = f"year and download are for format: dcase, not {self.format}"
-            raise ValueError(message)
+    def _download_needs_year(self) -> Self:
         if self.download and self.year is None:
             message = "download needs the year of the challenge"
             raise ValueError(message)
-        if self.year is not None:
-            unknown, known = unknown_machines(self.year, self.parts, self.machines or ())
-            if unknown:
-                message = f"DCASE {self.year} has no machine type {', '.join(unknown)}; it has {', '.join(known)}"
-                raise ValueError(message)
         return self
 
     @property
@@ -124,16 +401,100 @@ class Dataset(Decoding):
         return self.year is not None and (self.root is None if self.download is None else self.download)
 
     @property
-    def official(self) -> Literal["dcase2020", "dcase2021", "dcase2022"]:
-        """The formula of the official score."""
-        if self.scoring is not None:
-            return self.scoring
-        return "dcase2020" if self.year == 2020 else "dcase2021" if self.year == 2021 else "dcase2022"
+    def has_supplemental(self) -> bool:
+        """Whether there are supplemental clips among what is downloaded: since 2025."""
+        return self.year is not None and self.year >= 2025
 
     @property
-    def num_samples(self) -> int:
-        """Length of the network's input in samples."""
-        return round(self.clip_seconds * SAMPLE_RATE)
+    def official(self) -> Score:
+        """The formula of the official score."""
+        of_year: dict[int | None, Score] = {2020: "dcase2020", 2021: "dcase2021"}
+        return self.scoring or of_year.get(self.year, "dcase2022")
+
+    @property
+    def listing(self) -> DcaseListing:
+        """The settings that the list of clips depends on."""
+        return _settings(self, DcaseListing)
+
+    def machine_types(self, root: Path) -> list[str]:
+        """Return the machine types by the folders there are; those of the year if they are fetched."""
+        if not self.fetched or self.year is None:
+            return super().machine_types(root)
+        known = [machine for part in ("dev", "eval") if part in self.parts for machine in YEARS[self.year].part(part)]
+        return [machine for machine in dict.fromkeys(known) if self.machines is None or machine in self.machines]
+
+
+class FolderDataset(FolderListing, _Dataset):
+    """A data set of one's own recordings."""
+
+    year: ClassVar[None] = None
+    ground_truth: ClassVar[None] = None
+    root: str | None = Field(None, description="Folder of the data set; may contain {data_root}.")
+
+    @property
+    def listing(self) -> FolderListing:
+        """The settings that the list of clips depends on."""
+        return _settings(self, FolderListing)
+
+
+Dataset = Annotated[
+    Annotated[DemoDataset | DcaseDataset | FolderDataset, Discriminator("format")],
+    BeforeValidator(_own_keys(demo=DemoDataset, dcase=DcaseDataset, folder=FolderDataset)),
+]
+
+
+# External pools -------------------------------------------------------------------------------------------------------
+
+POOL_FORMAT = (
+    "'audioset': audio files or parquet shards with segment csvs; 'folder': any audio files with a csv of labels; "
+    "'demo': generated."
+)
+
+
+class _Shards(Section):
+    shards: int = Field(1, ge=1, le=100_000, description="Parts that are packed and scored separately.")
+
+
+class AudioSetListing(_Shards):
+    """What the list of clips depends on: AudioSet in one of its layouts."""
+
+    target: ClassVar = "asdpipe.data.pools.audioset.list_clips"
+    format: Literal["audioset"] = Field(description=POOL_FORMAT)
+
+    def watched(self, root: Path) -> list[str]:
+        """Return the folders and tables whose modification time changes when clips or labels change.
+
+        Raises:
+            UserError: a folder is missing.
+        """
+        from asdpipe.data.pools import audioset
+
+        return audioset.clip_folders(root)
+
+    def list_clips(self, root: Path, name: str) -> "tuple[pa.Table, pd.DataFrame]":
+        """Return the manifest (table ``pool_clips``), and what is left out (clip, reason).
+
+        Raises:
+            UserError: audio or a csv is missing or damaged, or no clip has a label.
+        """
+        from asdpipe.data.pools import audioset
+
+        return audioset.list_clips(root, name, self.shards)
+
+
+class DemoPoolListing(_Shards):
+    """What the list of clips depends on: a generated pool in AudioSet's layout."""
+
+    target: ClassVar = AudioSetListing.target
+    format: Literal["demo"] = Field(description=POOL_FORMAT)
+
+    def watched(self, root: Path) -> list[str]:
+        """Return the folder that is generated as a whole."""
+        return [str(root)]
+
+    def list_clips(self, root: Path, name: str) -> "tuple[pa.Table, pd.DataFrame]":
+        """Return the manifest (table ``pool_clips``), and what is left out (clip, reason)."""
+        return AudioSetListing(format="audioset", shards=self.shards).list_clips(root, name)
 
 
 class PoolTable(Section):
@@ -144,23 +505,108 @@ class PoolTable(Section):
     label_column: str = Field("label", description="Column of the label; several are separated by ; or ,.")
 
 
-class Pool(Decoding):
-    """An external pool: unrelated audio with labels."""
+class FolderPoolListing(_Shards):
+    """What the list of clips depends on: any audio files with a csv of labels."""
 
-    format: Literal["demo", "audioset", "folder"] = Field(
-        description="'audioset': audio files or parquet shards with segment csvs; 'folder': any audio files with a csv "
-        "of labels; 'demo': generated."
-    )
-    root: str | None = Field(None, description="Folder of the pool; may contain {data_root}.")
+    target: ClassVar = "asdpipe.data.pools.labelled_files.list_clips"
+    format: Literal["folder"] = Field(description=POOL_FORMAT)
     table: PoolTable = PoolTable()
-    shards: int = Field(1, ge=1, le=100_000, description="Parts that are packed and scored separately.")
+
+    def watched(self, root: Path) -> list[str]:
+        """Return the folders and the csv whose modification time changes when clips or labels change.
+
+        Raises:
+            UserError: the folder or the csv is missing.
+        """
+        from asdpipe.data.pools import labelled_files
+
+        return labelled_files.clip_folders(root, self.table.file)
+
+    def list_clips(self, root: Path, name: str) -> "tuple[pa.Table, pd.DataFrame]":
+        """Return the manifest (table ``pool_clips``), and what is left out (clip, reason).
+
+        Raises:
+            UserError: the folder, the csv or a column is missing, or no clip has a label.
+        """
+        from asdpipe.data.pools import labelled_files
+
+        return labelled_files.list_clips(root, name, self.shards, **self.table.model_dump())
+
+
+PoolListing = Annotated[DemoPoolListing | AudioSetListing | FolderPoolListing, Discriminator("format")]
+
+
+class _Pool(Decoding):
     packed: bool = Field(
         True,
         description="Decode once and keep 16 kHz samples (32 kB a second), or decode the files anew in every stage.",
     )
-    clip_seconds: float = Field(10.0, gt=0, description="Length of generated clips ('demo'), in s.")
     on_bad_clip: OnBadClip = Field("skip", description="Stop and list the bad clips, or leave them out and list them.")
-    demo: DemoPool = DemoPool()
+
+    @property
+    def decoding(self) -> Decoding:
+        """The settings that decoding depends on."""
+        return _settings(self, Decoding)
+
+
+class DemoPoolSize(Section):
+    """Size of the generated external pool (``format: demo``)."""
+
+    seed: int = Field(0, ge=0, description="Seed of the generator.")
+    clips_per_class: PositiveInt = Field(100, description="Clips of each class.")
+
+
+class DemoPoolRecordings(Section):
+    """What the recordings of a generated pool depend on."""
+
+    clip_seconds: float
+    demo: DemoPoolSize
+
+
+class DemoPool(DemoPoolListing, _Pool):
+    """A generated external pool."""
+
+    root: ClassVar[None] = None
+    clip_seconds: float = Field(10.0, gt=0, description="Length of generated clips ('demo'), in s.")
+    demo: DemoPoolSize = DemoPoolSize()
+
+    @property
+    def recordings(self) -> DemoPoolRecordings:
+        """The settings that the recordings depend on."""
+        return _settings(self, DemoPoolRecordings)
+
+    @property
+    def listing(self) -> DemoPoolListing:
+        """The settings that the list of clips depends on."""
+        return _settings(self, DemoPoolListing)
+
+
+class AudioSetPool(AudioSetListing, _Pool):
+    """AudioSet, in one of its layouts."""
+
+    root: str | None = Field(None, description="Folder of the pool; may contain {data_root}.")
+
+    @property
+    def listing(self) -> AudioSetListing:
+        """The settings that the list of clips depends on."""
+        return _settings(self, AudioSetListing)
+
+
+class FolderPool(FolderPoolListing, _Pool):
+    """Any audio files with a csv of labels."""
+
+    root: str | None = Field(None, description="Folder of the pool; may contain {data_root}.")
+
+    @property
+    def listing(self) -> FolderPoolListing:
+        """The settings that the list of clips depends on."""
+        return _settings(self, FolderPoolListing)
+
+
+Pool = Annotated[
+    Annotated[DemoPool | AudioSetPool | FolderPool, Discriminator("format")],
+    BeforeValidator(_own_keys(demo=DemoPool, audioset=AudioSetPool, folder=FolderPool)),
+]
 
 
 class Download(Section):
@@ -177,3 +623,12 @@ class Download(Section):
     )
     connections: int = Field(4, ge=1, le=16, description="Files that are fetched at the same time.")
     attempts: PositiveInt = Field(8, description="Tries without progress, ever longer apart, until a file is given up.")
+
+
+class DownloadSettings(Section):
+    """The keys of a data set that say what to download."""
+
+    year: int | None
+    machines: tuple[str, ...] | None
+    parts: tuple[Literal["dev", "eval"], ...]
+    revealed_attributes: bool

@@ -1,17 +1,52 @@
-"""The configuration of the method's steps, one section per part of the paper, and of methods built of them."""
+"""The configuration of the method's steps, one section per part of the paper, and of methods built of them.
+
+Sections that come in several kinds are unions on the key ``kind``. Their classes name what they build in ``target``.
+"""
 
 from importlib.resources import files
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
-from asdpipe.config.base import Name, PositiveInt, Section, canonical_json
+from asdpipe.config.base import Name, PositiveInt, Section, canonical_json, with_kind
+from asdpipe.imports import built
+from asdpipe.models.build import EXTRACTORS
+
+# ---------------------------------------------------------------- labels
 
 
-class Network(Section):
+class MachineLabels(Section):
+    """Classes are machine types (unlabelled)."""
+
+    target: ClassVar = "asdpipe.method.classes.MachineLabels"
+    kind: Literal["machine"] = "machine"
+
+
+class AttributeLabels(Section):
+    """Classes are machine type, section and attributes (labelled)."""
+
+    target: ClassVar = "asdpipe.method.classes.AttributeLabels"
+    kind: Literal["attribute"] = "attribute"
+
+
+Labels = Annotated[MachineLabels | AttributeLabels, Field(discriminator="kind"), with_kind("labels")]
+
+
+# ---------------------------------------------------------------- network: what turns a clip into an embedding
+
+
+class _Network(Section):
+    def misfit(self, num_samples: int) -> str:
+        """Return why clips of so many samples do not fit; empty: they do."""
+        return ""
+
+
+class MultiResolution(_Network):
     """The multi-resolution feature extractor (paper §3.1)."""
 
+    target: ClassVar = EXTRACTORS["multi_resolution"]
+    kind: Literal["multi_resolution"] = "multi_resolution"
     width: int = Field(128, ge=8, le=1024, multiple_of=8, description="Channels and size of each branch's embedding.")
     windows: tuple[int, ...] = Field((4096, 128), min_length=1, description="STFT window of each branch, in samples.")
     f_min: float = Field(200.0, ge=0, lt=8000, description="Lowest frequency the STFT branches see, in Hz.")
@@ -30,17 +65,39 @@ class Network(Section):
             raise ValueError(message)
         return windows
 
-    def dft_length(self, num_samples: int) -> int:
-        """Return what the DFT branch's convolutions leave of a signal of ``num_samples``; below 1 it does not fit."""
+    def misfit(self, num_samples: int) -> str:
+        """Return why clips of so many samples do not fit the DFT branch; empty: they do."""
         length = num_samples // 2 + 1
         for kernel, stride in zip(self.dft_kernels, self.dft_strides, strict=True):
             length = (length - kernel) // stride + 1
-        return length
+        return "" if length >= 1 else f"kernels {list(self.dft_kernels)}, strides {list(self.dft_strides)}"
 
 
-class Loss(Section):
+class LogMel(_Network):
+    """Mean and standard deviation of the log-mel spectrogram; nothing is trained."""
+
+    target: ClassVar = EXTRACTORS["log_mel"]
+    kind: Literal["log_mel"] = "log_mel"
+
+
+class Autoencoder(_Network):
+    """The DCASE baseline's autoencoder, one for each machine type."""
+
+    target: ClassVar = EXTRACTORS["autoencoder"]
+    kind: Literal["autoencoder"] = "autoencoder"
+
+
+Network = Annotated[MultiResolution | LogMel | Autoencoder, Field(discriminator="kind"), with_kind("network")]
+
+
+# ---------------------------------------------------------------- loss: what a training minimises
+
+
+class Subspace(Section):
     """Sub-cluster AdaCos, subspace loss, mixup (paper §3.2, eq. 1) and FeatEx."""
 
+    target: ClassVar = "asdpipe.method.objectives.SubspaceObjective"
+    kind: Literal["subspace"] = "subspace"
     branches: bool = Field(
         True,
         description="Add a loss with learned sub-clusters on every branch (eq. 1), or train on the fixed ones of the "
@@ -57,9 +114,14 @@ class Loss(Section):
     )
 
 
+# A second kind makes this a union: Annotated[Subspace | Other, Field(discriminator="kind"), with_kind("loss")].
+Loss = Annotated[Subspace, with_kind("loss")]
+
+
 class Triplet(Section):
     """Triplet loss with background-noise positives and pitch-shifted negatives (paper §4.2.1, eq. 8-11)."""
 
+    target: ClassVar = "asdpipe.method.objectives.TripletObjective"
     enabled: bool = Field(True, description="Add the triplet loss (L_mlt, eq. 12) or train on L_ss alone.")
     tau: float = Field(0.2, gt=0, description="Temperature of the similarity (eq. 10).")
     gamma: float = Field(0.5, ge=0, description="Margin (eq. 11).")
@@ -82,9 +144,18 @@ class Triplet(Section):
         return self
 
 
-class Training(Section):
-    """The training of one stage (paper §5.2)."""
+# ---------------------------------------------------------------- training: how it is minimised
 
+
+class ClipTraining(Section):
+    """One network for all machine types, trained on clips and their classes (paper §5.2)."""
+
+    target: ClassVar = "asdpipe.training.on_clips.ClipTrainer"
+    trains: ClassVar = True
+    uses_classes: ClassVar = True
+    sections: ClassVar = ("labels", "network", "loss", "triplet", "training")
+    minutes: ClassVar = (60.0, 0.07)
+    kind: Literal["clips"] = "clips"
     epochs: PositiveInt = Field(50, description="Passes over the source clips.")
     source_per_batch: PositiveInt = Field(80, description="Source (and external) clips of a batch.")
     target_per_batch: int = Field(20, ge=0, description="Target clips of a batch, drawn with replacement.")
@@ -97,36 +168,118 @@ class Training(Section):
     )
 
 
-class Autoencoder(Section):
-    """The DCASE baseline's autoencoder, for methods of this kind; defaults are the baseline's."""
+class FrameTraining(Section):
+    """An autoencoder for each machine type, trained on runs of five frames; defaults are the DCASE baseline's."""
 
+    target: ClassVar = "asdpipe.training.on_frames.FrameTrainer"
+    trains: ClassVar = True
+    uses_classes: ClassVar = False
+    sections: ClassVar = ("network", "training")
+    # A thousand clips of 10 s take a core some 20 minutes.
+    minutes: ClassVar = (960.0, 0.0)
+    kind: Literal["frames"] = "frames"
     epochs: PositiveInt = Field(100, description="Passes over the vectors of five frames.")
     batch_size: int = Field(256, ge=2, description="Vectors of a batch.")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate.")
     validation: float = Field(0.1, ge=0, lt=1, description="Share of the vectors that is only watched.")
 
 
+class NoTraining(Section):
+    """The network is taken as it is."""
+
+    trains: ClassVar = False
+    uses_classes: ClassVar = False
+    sections: ClassVar = ("network", "training")
+    kind: Literal["none"] = "none"
+
+
+Training = Annotated[ClipTraining | FrameTraining | NoTraining, Field(discriminator="kind"), with_kind("training")]
+
+
+# ---------------------------------------------------------------- inference: how clips are scored
+
+
+class _Backend(Section):
+    by_representatives: ClassVar = False
+    """Whether clips are compared with the representatives, and not with the training clips themselves."""
+    takes_nan: ClassVar = False
+
+
+class KMeans(_Backend):
+    """Similarity to the representatives (paper §3.3)."""
+
+    target: ClassVar = "asdpipe.method.scorers.KMeans"
+    by_representatives: ClassVar = True
+    kind: Literal["kmeans"] = "kmeans"
+
+
+class _Neighbours(_Backend):
+    neighbours: PositiveInt = Field(1, description="Nearest training clips ('knn': per domain).")
+    smote_ratio: float = Field(
+        0.0, ge=0, description="Target over source clips after SMOTE (ASDKit: 0.2); 0: no SMOTE."
+    )
+    smote_neighbours: PositiveInt = Field(2, description="Nearest target clips that SMOTE draws the other end from.")
+
+
+class NearestNeighbours(_Neighbours):
+    """Similarity to the nearest training clips of each domain."""
+
+    target: ClassVar = "asdpipe.method.scorers.NearestNeighbours"
+    kind: Literal["knn"] = "knn"
+
+
+class DensityRescaled(_Neighbours):
+    """Distance to the nearest training clips over the local density there."""
+
+    target: ClassVar = "asdpipe.method.scorers.DensityRescaled"
+    kind: Literal["rescaled"] = "rescaled"
+    density_neighbours: PositiveInt = Field(16, description="Neighbours that make the local density.")
+
+
+class CityBlock(_Backend):
+    """City-block distance to the nearest training clip."""
+
+    target: ClassVar = "asdpipe.method.scorers.CityBlock"
+    kind: Literal["city_block"] = "city_block"
+
+
+class ReconstructionError(_Backend):
+    """The autoencoder's mean squared error (the DCASE baseline's simple mode)."""
+
+    target: ClassVar = "asdpipe.method.scorers.ReconstructionError"
+    takes_nan: ClassVar = True
+    kind: Literal["reconstruction"] = "reconstruction"
+
+
+class SelectiveMahalanobis(_Backend):
+    """The smaller of the autoencoder's Mahalanobis distances to both domains (the baseline's selective mode)."""
+
+    target: ClassVar = "asdpipe.method.scorers.SelectiveMahalanobis"
+    takes_nan: ClassVar = True
+    kind: Literal["mahalanobis"] = "mahalanobis"
+
+
+Backend = Annotated[
+    KMeans | NearestNeighbours | DensityRescaled | CityBlock | ReconstructionError | SelectiveMahalanobis,
+    Field(discriminator="kind"),
+    with_kind("backend"),
+]
+
+
 class Inference(Section):
     """Representatives (paper §3.3) and the back end that scores clips."""
 
     k_source: PositiveInt = Field(16, description="k-means centroids of the source clips, per machine type.")
-    backend: Literal["kmeans", "knn", "rescaled"] = Field(
-        "kmeans",
-        description="Scores: similarity to the representatives (paper), to the nearest training clips, or distance to "
-        "these divided by the local density. External clips are always selected by the first.",
-    )
-    neighbours: PositiveInt = Field(1, description="'knn', 'rescaled': nearest training clips ('knn': per domain).")
-    smote_ratio: float = Field(
-        0.0, ge=0, description="'knn', 'rescaled': target over source clips after SMOTE (ASDKit: 0.2); 0: no SMOTE."
-    )
-    smote_neighbours: PositiveInt = Field(2, description="Nearest target clips that SMOTE draws the other end from.")
-    density_neighbours: PositiveInt = Field(16, description="'rescaled': neighbours that make the local density.")
-    autoencoder_score: Literal["simple", "selective"] = Field(
-        "simple", description="Autoencoder: reconstruction error, or the smaller Mahalanobis distance of both domains."
+    backend: Backend = Field(
+        KMeans(),
+        description="How clips are scored. External clips are always selected by the representatives.",
     )
     decision_quantile: float = Field(
-        0.9, gt=0, lt=1, description="Quantile of the gamma distribution of training scores that decides 'anomalous'."
+        0.9, gt=0, lt=1, description="Quantile of the distribution of training scores that decides 'anomalous'."
     )
+
+
+# ---------------------------------------------------------------- iteration: what a stage hands to the next
 
 
 class External(Section):
@@ -155,29 +308,107 @@ class PseudoLabels(Section):
     k_target: PositiveInt = Field(4, description="Clusters of the target clips, per machine type.")
 
 
+# ---------------------------------------------------------------- methods
+
+
 class Sections(Section):
     """The settings of the method's steps: one section per part of the paper."""
 
-    labels: Literal["machine", "attribute"] = Field(
-        "machine", description="Classes: machine types only (unlabelled), or machine, section and attributes."
+    labels: Labels = Field(
+        MachineLabels(), description="Classes: machine types only (unlabelled), or machine, section and attributes."
     )
-    network: Network = Network()
-    loss: Loss = Loss()
+    network: Network = MultiResolution()
+    loss: Loss = Subspace()
     triplet: Triplet = Triplet()
-    training: Training = Training()
-    autoencoder: Autoencoder = Autoencoder()
+    training: Training = ClipTraining()
     inference: Inference = Inference()
     external: External = External()
     pseudo_labels: PseudoLabels = PseudoLabels()
 
 
+class ClipTrainingSettings(Section):
+    """All that a training on clips depends on, but for its inputs."""
+
+    labels: Labels
+    network: Network
+    loss: Loss
+    triplet: Triplet
+    training: ClipTraining
+
+    @property
+    def mixes_machines(self) -> bool:
+        """Whether a loss needs clips of other machine types."""
+        return self.triplet.enabled and self.triplet.noise_from == "other_machine"
+
+    def labeller(self) -> Any:
+        """Return what gives clips their classes."""
+        return self.labels.build()
+
+    def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:
+        """Return what is minimised: L_ss and L_trp (eq. 12)."""
+        return [self.loss.build(embedding_shape=embedding_shape, num_classes=num_classes), self.triplet.build()]
+
+
+class FrameTrainingSettings(Section):
+    """All that a training on frames depends on, but for its inputs."""
+
+    network: Autoencoder
+    training: FrameTraining
+    mixes_machines: ClassVar = False
+
+    def labeller(self) -> Any:
+        """Return what gives clips their classes: machine types."""
+        return MachineLabels().build()
+
+    def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:
+        """Return what is minimised: the reconstruction error, which knows no classes."""
+        return [built("asdpipe.method.objectives.ReconstructionObjective", {}, {})]
+
+
+class UntrainedSettings(Section):
+    """All that the embeddings of a network without training depend on."""
+
+    network: Network
+    training: NoTraining
+
+
+TrainingSettings = ClipTrainingSettings | FrameTrainingSettings | UntrainedSettings
+
+
+class NetworkSettings(Section):
+    """What embeds clips; trained, its weights come with a description of their own."""
+
+    network: Network
+
+
+class RepresentSettings(Section):
+    """All that representatives depend on beside embeddings."""
+
+    k_source: int
+
+
+class SelectSettings(Section):
+    """All that a selection of external clips depends on beside scores."""
+
+    external: External
+
+
+class PseudoLabelSettings(Section):
+    """All that pseudo-labels depend on beside embeddings."""
+
+    pseudo_labels: PseudoLabels
+
+
+class ScoreSettings(Section):
+    """All that scores depend on beside embeddings and representatives."""
+
+    backend: Backend
+    decision_quantile: float
+
+
 class Method(Sections):
     """A way to score clips: what differs from its parent, or else from the top-level sections."""
 
-    kind: Literal["iterative", "raw_logmel", "autoencoder"] = Field(
-        "iterative",
-        description="The paper's system, nearest neighbour on mean+std log-mel, or the DCASE baseline's autoencoder.",
-    )
     parent: Name | None = Field(None, description="The method whose settings this one starts with.")
     start_from: Name | None = Field(
         None,
@@ -188,43 +419,42 @@ class Method(Sections):
     @property
     def takes_external(self) -> bool:
         """Whether stages after the first take external clips."""
-        return self.kind == "iterative" and self.external.enabled and self.external.n_max > 0
+        return self.training.uses_classes and self.external.enabled and self.external.n_max > 0
 
     @property
     def iterates(self) -> bool:
         """Whether stages after the first differ from it."""
-        return self.takes_external or (self.kind == "iterative" and self.pseudo_labels.enabled)
+        return self.takes_external or (self.training.uses_classes and self.pseudo_labels.enabled)
 
     @property
     def draws_first(self) -> bool:
         """Whether stage 1 takes external clips, drawn at random."""
         return self.takes_external and self.external.first_stage == "random"
 
+    def training_settings(self) -> TrainingSettings:
+        """Return what its trainings depend on: for the rule, for sharing, the training state and model.json."""
+        given = {name: getattr(self, name) for name in self.training.sections}
+        return TypeAdapter[TrainingSettings](TrainingSettings).validate_python(given)
+
     @property
     def first_model(self) -> str:
         """What the model of stage 1 depends on, as JSON."""
-        used = {"kind", "labels", "network", "loss", "triplet", "training"}
-        if self.kind == "autoencoder":
-            used = {"kind", "autoencoder"}
         drawn = self.external.n_max if self.draws_first else 0
-        return canonical_json([self.model_dump(mode="json", include=used), drawn])
+        return canonical_json([self.training_settings().model_dump(mode="json"), drawn])
 
     @property
     def every_model(self) -> str:
         """What the models and external clips of all stages depend on, but for start_from, as JSON."""
-        own = self.model_dump(mode="json", exclude={"parent", "start_from", "inference"})
-        return canonical_json([own, self.inference.k_source])
+        iteration = self.model_dump(mode="json", include={"external", "pseudo_labels"}) if self.iterates else {}
+        return canonical_json([self.first_model, self.represent_settings().model_dump(mode="json"), iteration])
 
-    @property
-    def scoring(self) -> str:
-        """The settings that the scores depend on beside model and representatives, as JSON."""
-        smote: set[str] = {"smote_ratio", "smote_neighbours"} if self.inference.smote_ratio else set()
-        backends: dict[str, set[str]] = {"kmeans": set(), "knn": {"neighbours"} | smote}
-        backends["rescaled"] = backends["knn"] | {"density_neighbours"}
-        used: dict[str, set[str]] = {"raw_logmel": set(), "autoencoder": {"autoencoder_score"}}
-        used["iterative"] = {"backend"} | backends[self.inference.backend]
-        inference = self.inference.model_dump(mode="json", include=used[self.kind] | {"decision_quantile"})
-        return canonical_json({"kind": self.kind, "inference": inference})
+    def represent_settings(self) -> "RepresentSettings":
+        """Return what the representatives depend on beside embeddings."""
+        return RepresentSettings(k_source=self.inference.k_source)
+
+    def score_settings(self) -> ScoreSettings:
+        """Return what its scores depend on beside embeddings and representatives."""
+        return ScoreSettings(backend=self.inference.backend, decision_quantile=self.inference.decision_quantile)
 
 
 KNOWN_METHODS: dict[str, Any] = yaml.safe_load(files("asdpipe").joinpath("config/methods.yaml").read_text())

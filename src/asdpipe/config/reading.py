@@ -1,44 +1,55 @@
-"""Reading the configuration: YAML files and command line to ``Config``, with error messages for people."""
+"""Read the configuration: YAML files and command line to ``Config``, with error messages for people."""
 
 import difflib
-import itertools
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from asdpipe.config.base import merge
-from asdpipe.config.data import Dataset, Pool
 from asdpipe.config.method import Method
 from asdpipe.config.schema import Config
 from asdpipe.errors import UserError
 
-# Far more than configs have: with aliases, a few lines of YAML can stand for any number of values.
-MOST_VALUES = 100_000
-MOST_LISTED = 20
+COMMAND_LINE = "command line (--config)"
+MAX_LINES = 20
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
+SHORT.maxlevel = 2
+# pydantic's messages that speak of Python, said in YAML's words.
+PLAIN = dict.fromkeys(
+    ("model_type", "model_attributes_type", "dict_type"), "Input should be a section of keys and values"
+)
+PLAIN["tuple_type"] = "Input should be a list"
 
 
-def load_config(values: Mapping[str, Any], files: Iterable[str | Path] = ()) -> Config:
+def load_config(
+    values: Mapping[str, Any], files: Iterable[str | Path] = (), command_line: Iterable[str] = ()
+) -> Config:
     """Validate merged configuration values.
 
     Args:
         values: the merged values, as Snakemake's ``config`` holds them.
-        files: the YAML files they came from; only used to say where a wrong key stands.
+        files: the YAML files they came from, later over earlier; only used to say where a wrong key stands.
+        command_line: the arguments of ``--config``, "KEY=VALUE" each. They replace what Snakemake made of them: inside
+            a nested value it leaves every number and null as text.
 
     Raises:
         UserError: one line per wrong key, with the file, the reason and the nearest known key.
     """
+    texts = _parse(command_line)
     try:
-        config = Config.model_validate(_plain(values))
+        config = _validate(merge(values, _read_scalars(texts)), texts)
     except ValidationError as error:
-        lines = list(_explain(error, {str(file): _read(file) for file in files if Path(file).is_file()}))
-        more = [f"and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else []
-        raise UserError("\n".join(lines[:MOST_LISTED] + more)) from None
+        sources = {str(file): _read(file) for file in files if Path(file).is_file()}
+        raise UserError("\n".join(_explain(error, sources | ({COMMAND_LINE: texts} if texts else {})))) from None
+    except RecursionError:
+        raise UserError("the configuration is nested too deeply, or contains itself") from None
     config.check()
     return config
 
@@ -51,7 +62,7 @@ def read_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None
     """
     values: dict[str, Any] = {}
     for file in files:
-        values = merge(values, _plain(_read(file)))
+        values = merge(values, _read(file))
     return load_config(merge(values, overrides or {}), files)
 
 
@@ -61,7 +72,7 @@ def _read(file: str | Path) -> dict[str, Any]:
         loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    # ValueError: text that is not UTF-8, and dates that there are not.
+    # ValueError: text that is not UTF-8, and dates that do not exist.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: is not valid YAML: {error}") from None
     if not isinstance(loaded, dict | None):
@@ -69,73 +80,194 @@ def _read(file: str | Path) -> dict[str, Any]:
     return loaded or {}
 
 
-def _plain(value: Any) -> Any:
-    """Turn Snakemake's ordered mappings and sequences into plain dicts and lists.
+def _parse(command_line: Iterable[str]) -> dict[str, Any]:
+    """Return the values of ``--config`` with every scalar as text; Snakemake has checked the form KEY=VALUE."""
+    values: dict[str, Any] = {}
+    for argument in command_line:
+        key, _, text = argument.partition("=")
+        text = text.strip("'\"")
+        try:
+            value = yaml.load(text, yaml.BaseLoader)
+        except yaml.YAMLError:
+            value = text
+        values = merge(values, {key: value})
+    return values
 
-    Raises:
-        UserError: there are too many values, or they hold themselves.
-    """
+
+def _read_scalars(value: Any) -> Any:
+    """Read every text as YAML does in a file: numbers, booleans, null."""
+    if isinstance(value, dict):
+        return {key: _read_scalars(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_read_scalars(item) for item in value]
     try:
-        return _copied(value, itertools.count())
-    except RecursionError:
-        raise UserError("the configuration is nested too deeply, or holds itself") from None
+        scalar = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, AttributeError):
+        return value
+    return value if isinstance(scalar, str | list | dict) else scalar
 
 
-def _copied(value: Any, count: Iterator[int]) -> Any:
-    if next(count) > MOST_VALUES:
-        raise UserError(f"the configuration has more than {MOST_VALUES} values: remove what repeats itself")
-    if isinstance(value, Mapping):
-        return {key: _copied(item, count) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copied(item, count) for item in value]
-    return value
+def _validate(values: dict[str, Any], texts: Mapping[str, Any]) -> Config:
+    """Validate values; where text is wanted, a number of the command line is the text that was typed."""
+    while True:
+        try:
+            return Config.model_validate(values)
+        except ValidationError as error:
+            wanted = [_locate(each["loc"])[0] for each in error.errors() if each["type"] == "string_type"]
+            typed = [keys for keys in wanted if isinstance(_find(texts, keys), str)]
+            changed = [keys for keys in typed if _find(values, keys) != _find(texts, keys)]
+            if not changed:
+                raise
+            for keys in changed:
+                # _read_scalars has made the list or mapping around it.
+                _find(values, keys[:-1])[keys[-1]] = _find(texts, keys)
 
 
 def _explain(error: ValidationError, sources: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line per validation error: key, reason, nearest known key, file."""
-    seen = set()
-    for each in error.errors():
-        location = [str(part) for part in each["loc"]]
-        key = ".".join(location)
-        where = ", ".join(sources) or "config" if each["type"] == "missing" else _origin(location, sources)
-        if each["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(location[-1], _siblings(location[:-1]), n=1, cutoff=0)
-            reason = f"unknown key {key!r}; did you mean {'.'.join([*location[:-1], *nearest])!r}?"
-        elif each["type"] == "missing":
-            reason = f"key {key!r} is missing"
-            if key == "dataset":
-                reason += (
-                    " (a file given with --configfile stands alone; to change a few keys of the demo use "
-                    "--config KEY=VALUE or --configfile config/config.yaml YOUR_FILE)"
-                )
-        else:
-            reason = f"{key} = {SHORT.repr(each['input'])}: {each['msg'].removeprefix('Value error, ')}"
-        line = f"{where}: {reason}"
+    """Yield at most MAX_LINES lines, one per validation error: source, key, reason, nearest known key."""
+    seen: set[str] = set()
+    errors = error.errors(include_url=False)
+    for number, each in enumerate(errors):
+        if len(seen) == MAX_LINES:
+            yield f"and {len(errors) - number} more"
+            return
+        line = _describe(each, sources)
         if line not in seen:
             seen.add(line)
             yield line
 
 
-def _siblings(location: Sequence[str]) -> list[str]:
-    """Return the known keys of the section at ``location``."""
-    model: Any = Config
-    named = {"datasets": Dataset, "pools": Pool, "methods": Method}
-    for part in location:
-        # A part that is no field is the free name of a data set, pool or method.
-        if part in model.model_fields:
-            inner = named.get(part, model.model_fields[part].annotation)
-            model = inner if hasattr(inner, "model_fields") else model
-    return list(model.model_fields)
-
-
-def _origin(location: Sequence[str], sources: Mapping[str, Any]) -> str:
-    """Return the last file in which the key stands, or the command line."""
-    for file, values in reversed(list(sources.items())):
-        found: Any = values
-        for part in location:
-            if not isinstance(found, Mapping) or part not in found:
-                break
-            found = found[part]
+def _describe(error: ErrorDetails, sources: Mapping[str, Any]) -> str:
+    keys, section, others = _locate(error["loc"])
+    value, kind = error["input"], error["type"]
+    if kind.startswith("union_tag"):
+        tag = _tag_key(others)
+        keys, value = [*keys, tag], value.get(tag) if isinstance(value, Mapping) else value
+    key = ".".join(_short(str(each)) for each in keys)
+    above = "".join(_short(str(each)) + "." for each in keys[:-1])
+    if kind == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(keys[-1])[:100], section.model_fields if section else (), 1, cutoff=0)
+        owners = [each for each in others if each is not section and keys[-1] in each.model_fields]
+        if section and owners:
+            tag = _tag_key(others)
+            reason = f"unknown key {key!r} with {tag}: {_tags(section, tag)[0]}; it belongs to {tag}: " + " or ".join(
+                str(_tags(each, tag)[0]) for each in owners
+            )
         else:
-            return file
-    return "command line (--config)"
+            reason = f"unknown key {key!r}; did you mean {above + ''.join(nearest)!r}?"
+    elif kind == "missing":
+        reason = f"key {key!r} is missing"
+        if key == "dataset":
+            reason += (
+                " (a file given with --configfile stands alone; to change a few keys of the demo use "
+                "--config KEY=VALUE or --configfile config/config.yaml YOUR_FILE)"
+            )
+    elif kind.startswith("union_tag"):
+        known = ", ".join(str(each) for model in others for each in _tags(model, tag))
+        missing = f"key {key!r} is missing; choose one of: {known}"
+        unknown = f"{key} = {_repr(value)}: there is no such {tag}; choose one of: {known}"
+        reason = missing if value is None else unknown
+    else:
+        message = PLAIN.get(kind, error["msg"].removeprefix("Value error, "))
+        reason = f"{key} = {_repr(value)}: {message}"
+    return f"{_origin(keys, sources)}: {reason}"
+
+
+def _repr(value: object) -> str:
+    try:
+        return _short(SHORT.repr(value))
+    except ValueError:
+        # Python refuses to print integers of more than 4300 digits.
+        return "a huge number"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _origin(keys: Sequence[str | int], sources: Mapping[str, Any]) -> str:
+    """Return the last source that has the key, or every source of a section; of a missing key, those of its section."""
+    for end in range(len(keys), -1, -1):
+        found = {name: _find(values, keys[:end]) for name, values in sources.items()}
+        present = [name for name, value in found.items() if value is not ...]
+        if present:
+            return ", ".join(present) if isinstance(found[present[-1]], Mapping) else present[-1]
+    return "config"
+
+
+def _find(values: Any, keys: Sequence[str | int]) -> Any:
+    """Return the value at a path of keys and list indices, or ``...`` where there is none."""
+    for key in keys:
+        if isinstance(values, Mapping):
+            values = values.get(key, ...)
+        elif isinstance(values, list | tuple) and isinstance(key, int) and key < len(values):
+            values = values[key]
+        else:
+            return ...
+    return values
+
+
+def _locate(location: Sequence[str | int]) -> tuple[list[str | int], type[BaseModel] | None, list[type[BaseModel]]]:
+    """Return where an error stands: its keys, and the section that the last key is in.
+
+    pydantic's location also has a part for each union on the way: the tag or the name of the member that it tried.
+
+    Returns:
+        The keys; the section, or None if it is not known; the members of the union that the section is of, or that
+        the location ends at.
+    """
+    keys: list[str | int] = []
+    kind: Any = Config
+    section: type[BaseModel] | None = None
+    members: list[type[BaseModel]] = []
+    for part in location:
+        choices = _choices(kind)
+        if len(choices) > 1:
+            members = [each for each in choices if _is_section(each)]
+            tag = _tag_key(members)
+            kind = next((each for each in members if part in _tags(each, tag)), None)
+            continue
+        kind = choices[0]
+        if part == "[key]":
+            continue
+        keys.append(part)
+        if _is_section(kind):
+            members = members if kind in members else []
+            section, field = kind, kind.model_fields.get(str(part))
+            # The configuration may keep methods as they are stated, and validate each with its parents' settings.
+            kind = dict[str, Method] if keys == ["methods"] else field and field.annotation
+        else:
+            section, members = None, []
+            inner = [each for each in get_args(kind) if each is not ...] if get_origin(kind) is not Literal else []
+            kind = inner[-1] if inner else None
+    ending = _choices(kind)
+    return keys, section, [each for each in ending if _is_section(each)] if len(ending) > 1 else members
+
+
+def _choices(kind: Any) -> list[Any]:
+    """Return the types that a type is a union of, without None, or the type alone."""
+    if get_origin(kind) is Annotated:
+        return _choices(get_args(kind)[0])
+    if get_origin(kind) not in (Union, UnionType):
+        return [kind]
+    choices = [each for each in get_args(kind) if each is not NoneType]
+    return _choices(choices[0]) if len(choices) == 1 else [each for choice in choices for each in _choices(choice)]
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _tag_key(members: Sequence[type[BaseModel]]) -> str:
+    """Return the key that tells the members of a union apart: a field of each, with words of its own."""
+    for name in members[0].model_fields if members else ():
+        words = [_tags(each, name) for each in members]
+        if all(words) and len({word for each in words for word in each}) == sum(map(len, words)):
+            return name
+    return "kind"
+
+
+def _tags(member: type[BaseModel], key: str) -> tuple[Any, ...]:
+    """Return the words that a member of a union has for the key that tells them apart."""
+    field = member.model_fields.get(key)
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()

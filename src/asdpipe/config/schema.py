@@ -5,13 +5,14 @@ generated from these models (``make docs``).
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
 from asdpipe.config.base import Name, PositiveInt, Section, merge
-from asdpipe.config.data import Dataset, Download, Pool
+from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, Download, Pool
 from asdpipe.config.method import KNOWN_METHODS, Method, Sections
 from asdpipe.data.dcase.years import YEARS
 from asdpipe.errors import UserError
@@ -56,12 +57,13 @@ class Config(Sections):
         description="More data sets than dcase2020 to dcase2025, or changes of these, by name.",
     )
     pools: dict[Name, Pool] = Field({}, description="External pools by name.")
-    methods: dict[Name, Method] = Field(
+    methods: dict[Name, dict[str, Any]] = Field(
         {},
         validate_default=True,
-        description="More methods than those of src/asdpipe/methods.yaml, or changes of these; each states only what "
-        "differs from its parent, or else from the sections above.",
+        description="More methods than those of src/asdpipe/config/methods.yaml, or changes of these; each states only "
+        "what differs from its parent, or else from the sections above.",
     )
+    _resolved: dict[str, Method] = PrivateAttr({})
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -73,16 +75,48 @@ class Config(Sections):
     def _with_known_datasets(cls, datasets: object) -> object:
         return merge(KNOWN_DATASETS, datasets) if isinstance(datasets, Mapping) else datasets
 
+    @model_validator(mode="after")
+    def _resolve_methods(self) -> Self:
+        """Validate methods as a whole: the keys of a section depend on its kind, which a parent may state."""
+        problems: list[InitErrorDetails] = []
+        above = self.model_dump(mode="json", exclude_unset=True, include=set(Sections.model_fields))
+        for name in self.methods:
+            line = self.lineage(name)
+            settings = above
+            for ancestor in reversed(line):
+                settings = merge(settings, self.methods[ancestor])
+            try:
+                self._resolved[name] = Method.model_validate(settings)
+            except ValidationError as error:
+                problems += [
+                    InitErrorDetails(
+                        type=found["type"],
+                        loc=self._stated(line, found["loc"]),
+                        input=found["input"],
+                        ctx=found.get("ctx", {}),
+                    )
+                    for found in error.errors()
+                ]
+        if problems:
+            raise ValidationError.from_exception_data("Config", problems)
+        return self
+
+    def _stated(self, line: Sequence[str], location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        """Return where a key of a resolved method stands: in one of its line, or in a section of the top level."""
+        for name in line:
+            if location and location[0] in self.methods[name]:
+                return ("methods", name, *location)
+        return location
+
     def resolve_method(self, name: str) -> Method:
         """Return a method with its parents' settings and the top-level sections as its defaults.
 
         Raises:
-            UserError: no such method, or as in ``lineage``.
+            UserError: no such method.
         """
-        settings = self.model_dump(exclude_unset=True, include=set(Sections.model_fields))
-        for each in reversed(self.lineage(name)):
-            settings = merge(settings, self.methods[each].model_dump(exclude_unset=True))
-        return Method.model_validate(settings)
+        if name not in self._resolved:
+            raise UserError(unknown("method", name, self.methods))
+        return self._resolved[name]
 
     def lineage(self, name: str) -> list[str]:
         """Return a method and its parents, the nearest first.
@@ -91,11 +125,11 @@ class Config(Sections):
             UserError: no such method or parent, or the parents go round in a circle.
         """
         if name not in self.methods:
-            raise UserError(_unknown("method", name, self.methods))
+            raise UserError(unknown("method", name, self.methods))
         line = [name]
-        while (parent := self.methods[line[-1]].parent) is not None:
+        while (parent := self.methods[line[-1]].get("parent")) is not None:
             if parent not in self.methods:
-                raise UserError(f"methods.{line[-1]}.parent: " + _unknown("method", parent, self.methods))
+                raise UserError(f"methods.{line[-1]}.parent: " + unknown("method", parent, self.methods))
             if parent in line:
                 circle = " -> ".join([*line[line.index(parent) :], parent])
                 raise UserError(f"methods.{parent}.parent: the parents go round in a circle: {circle}; remove one")
@@ -117,8 +151,8 @@ class Config(Sections):
         return [each for each in same if self.owner_of_first_model(each) == first][-1]
 
     def _sharing(self, name: str) -> list[str]:
-        """Return the methods whose models a method may take: itself and its parents; raw_logmel has no model."""
-        return [name] if self.resolve_method(name).kind == "raw_logmel" else self.lineage(name)
+        """Return the methods whose models a method may take: itself and its parents, if it has a model."""
+        return self.lineage(name) if self.resolve_method(name).training.trains else [name]
 
     def resolve_dataset(self, name: str) -> Dataset:
         """Return a data set with ``{data_root}`` filled in and ``download`` decided.
@@ -127,15 +161,16 @@ class Config(Sections):
             UserError: no such data set, or data_root is missing.
         """
         if name not in self.datasets:
-            raise UserError(_unknown("data set", name, self.datasets))
+            raise UserError(unknown("data set", name, self.datasets))
         dataset = self.datasets[name]
+        if isinstance(dataset, DemoDataset):
+            return dataset
         root = f"downloads/{name}" if dataset.fetched and dataset.root is None else dataset.root
-        truth = dataset.ground_truth
-        update = {
-            "download": dataset.fetched,
-            "root": self._root(f"datasets.{name}.root", root, dataset.format),
-            "ground_truth": truth and self._root(f"datasets.{name}.ground_truth", truth, dataset.format),
-        }
+        update: dict[str, Any] = {"root": self._root(f"datasets.{name}.root", root)}
+        if isinstance(dataset, DcaseDataset):
+            truth = dataset.ground_truth
+            truth = truth and self._root(f"datasets.{name}.ground_truth", truth)
+            update |= {"download": dataset.fetched, "ground_truth": truth}
         return dataset.model_copy(update=update)
 
     def resolve_pool(self, name: str) -> Pool:
@@ -145,13 +180,13 @@ class Config(Sections):
             UserError: no such pool, or data_root is missing.
         """
         if name not in self.pools:
-            raise UserError(_unknown("pool", name, self.pools))
+            raise UserError(unknown("pool", name, self.pools))
         pool = self.pools[name]
-        return pool.model_copy(update={"root": self._root(f"pools.{name}.root", pool.root, pool.format)})
+        if isinstance(pool, DemoPool):
+            return pool
+        return pool.model_copy(update={"root": self._root(f"pools.{name}.root", pool.root)})
 
-    def _root(self, key: str, root: str | None, kind: str) -> str | None:
-        if kind == "demo":
-            return None
+    def _root(self, key: str, root: str | None) -> str:
         if root is None:
             raise UserError(f"{key} is not set: give the folder of the recordings")
         if "{data_root}" in root:
@@ -171,7 +206,7 @@ class Config(Sections):
             if RESERVED.fullmatch(name):
                 raise UserError(f"datasets.{name}: results/{name} holds other results; choose another name")
             if each.pool is not None and each.pool not in self.pools:
-                raise UserError(f"datasets.{name}.pool: " + _unknown("pool", each.pool, self.pools))
+                raise UserError(f"datasets.{name}.pool: " + unknown("pool", each.pool, self.pools))
         for name in self.methods:
             self.lineage(name)
         for name in self.methods:
@@ -179,17 +214,16 @@ class Config(Sections):
         self._check_switches()
         for name in self.tables.datasets or ():
             if name not in self.datasets:
-                raise UserError("tables.datasets: " + _unknown("data set", name, self.datasets))
+                raise UserError("tables.datasets: " + unknown("data set", name, self.datasets))
         for name in self.tables.methods or ():
             if name not in self.methods:
-                raise UserError("tables.methods: " + _unknown("method", name, self.methods))
+                raise UserError("tables.methods: " + unknown("method", name, self.methods))
         for name in filter(None, (self.method, self.yardstick)):
             resolved = self.resolve_method(name)
-            if resolved.kind == "iterative" and resolved.network.dft_length(dataset.num_samples) < 1:
-                kernels, strides = list(resolved.network.dft_kernels), list(resolved.network.dft_strides)
+            if problem := resolved.network.misfit(dataset.num_samples):
                 message = (
                     f"datasets.{self.dataset}.clip_seconds = {dataset.clip_seconds:g} s is too short for the DFT "
-                    f"branch of method {name} (kernels {kernels}, strides {strides}): lengthen the clips, "
+                    f"branch of method {name} ({problem}): lengthen the clips, "
                     "or set smaller network.dft_kernels and network.dft_strides"
                 )
                 raise UserError(message)
@@ -203,13 +237,13 @@ class Config(Sections):
         if start is None:
             return
         if start not in self.methods:
-            raise UserError(f"methods.{name}.start_from: " + _unknown("method", start, self.methods))
+            raise UserError(f"methods.{name}.start_from: " + unknown("method", start, self.methods))
         other = self.resolve_method(start)
         if other.start_from is not None or start == name:
             message = f"methods.{name}.start_from: {start} has no stage 1 of its own; name a method without start_from"
             raise UserError(message)
-        if {method.kind, other.kind} != {"iterative"}:
-            raise UserError(f"methods.{name}.start_from: only methods of kind iterative have stages; {start} has none")
+        if not (method.training.uses_classes and other.training.uses_classes):
+            raise UserError(f"methods.{name}.start_from: only trainings on clips have stages; {start} has none")
 
     def _check_switches(self) -> None:
         """Refuse a top-level switch that the method has set the other way: it would have no effect."""
@@ -223,5 +257,6 @@ class Config(Sections):
                 raise UserError(f"{message}; {way_out}")
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message about a name that the configuration does not have, with those that it has."""
     return f"there is no {kind} {name!r}; the config has: {', '.join(sorted(known)) or 'none'}"

@@ -3,15 +3,27 @@
 import csv
 import difflib
 import io
+import logging
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
 
-from asdpipe.data.clips import AUDIO_SUFFIXES, add_headers, audio_files, check_file_names, check_folder_name
+from asdpipe.data.clips import (
+    AUDIO_SUFFIXES,
+    add_headers,
+    audio_files,
+    check_file_names,
+    check_folder_name,
+    digest,
+    in_order,
+    unread_files,
+    warn_of_unread_files,
+)
+from asdpipe.data.dcase.names import parse_name
 from asdpipe.errors import UserError, short
 
 SPLITS = ("train", "test")
@@ -25,6 +37,7 @@ RESERVED = ("mean", "hmean")
 LAYOUT = "recordings belong into MACHINE_TYPE/train/ (normal clips) and MACHINE_TYPE/test/ (optional) below it"
 NORMAL_ONLY = "training takes normal clips only"
 MOST_LISTED = 10
+logger = logging.getLogger(__name__)
 
 
 class Clip(NamedTuple):
@@ -50,43 +63,56 @@ class BadRow(Exception):
 
 
 def list_clips(
-    root: Path, dataset: str, machines: Iterable[str] | None = None, table: str | None = None
+    root: Path, dataset: str, split: str, machines: Iterable[str] | None = None, table: str | None = None
 ) -> pd.DataFrame:
-    """Return the manifest of one's own recordings.
+    """Return the manifest of one split of one's own recordings: the columns of the table ``clips``.
 
     Args:
         root: holds <machine>/train and, optionally, <machine>/test, with any file names and sub-folders.
+        split: train or test; the folders and rows of the other one are not read.
         machines: only these; None: all.
         table: csv below root; None: clips.csv, if there.
 
     Raises:
         UserError: a folder is missing, empty or misplaced, or the csv does not fit the files.
     """
-    chosen = [machine for machine, _ in machine_folders(root, machines)]
+    folders = machine_folders(root, machines)
+    chosen = [machine for machine, _ in folders]
     # The csv may also list machine types that are left out.
     found = {
-        clip.path.relative_to(root).as_posix(): clip for folder in _visible_folders(root) for clip in _clips(folder)
+        clip.path.relative_to(root).as_posix(): clip
+        for folder in _visible_folders(root)
+        for clip in _clips(folder, split)
     }
     file = _table_file(root, table)
-    facts = {} if file is None else _read_table(file, found)
+    said = {} if file is None else _read_table(file, root, split, found)
     clips = {clip_id: clip for clip_id, clip in found.items() if clip.machine in chosen}
-    _check_clips(root, clips, chosen)
+    _check_clips(root, split, clips, chosen)
+    warn_of_unread_files(root, split, (place for _, folder in folders for place in _split_folders(folder, split)))
+    if file is None:
+        _hint_at_dcase_names(root, [clip.path.name for clip in clips.values()])
     rows = []
     for clip_id, clip in clips.items():
-        known = facts.get(clip_id, Facts())
+        known = said.get(clip_id, Facts())
         rows.append(
             {
                 "clip_id": clip_id,
                 "path": str(clip.path),
                 "dataset": dataset,
                 "machine": clip.machine,
-                "split": clip.split,
+                "split": split,
                 "part": "dev",
                 **known._asdict(),
                 "is_normal": clip.is_normal if known.is_normal is None else known.is_normal,
             }
         )
-    return add_headers(pd.DataFrame(rows), [clip.path for clip in clips.values()])
+    columns = ["clip_id", "path", "dataset", "machine", "split", "part", *Facts._fields]
+    return add_headers(pd.DataFrame(rows, columns=columns), [clip.path for clip in clips.values()])
+
+
+def merge_splits(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the listed clips of both splits machine type by machine type, training clips first."""
+    return in_order(clips, [(row.machine, SPLITS.index(row.split)) for row in clips.itertuples()])
 
 
 def machine_folders(root: Path, machines: Iterable[str] | None = None) -> list[tuple[str, Path]]:
@@ -123,15 +149,28 @@ def machine_folders(root: Path, machines: Iterable[str] | None = None) -> list[t
     return [(name, folders[name]) for name in wanted]
 
 
-def clip_folders(root: Path, machines: Iterable[str] | None = None, table: str | None = None) -> list[str]:
-    """Return the folders that hold clips, and the csv; adding or removing a file changes the time of its folder."""
-    folders = [below for _, folder in machine_folders(root, machines) for _, below in _split_folders(folder)]
+def clip_folders(root: Path, split: str, machines: Iterable[str] | None = None) -> list[str]:
+    """Return the folders that hold the clips of a split: adding or removing a file changes their modification time."""
+    folders = machine_folders(root, machines)
+    return [str(place) for _, folder in folders for place in _split_folders(folder, split)]
+
+
+def facts(root: Path, split: str, table: str | None = None) -> str:
+    """Return a digest of the rows of the csv that concern a split; "" if there are none.
+
+    Raises:
+        UserError: the csv is missing or cannot be read.
+    """
     file = _table_file(root, table)
-    return [str(each) for each in (*folders, *filter(None, [file]))]
+    if file is None:
+        return ""
+    machines = _machine_names(root)
+    rows = [row for _, row in _rows(file) if _split_of(row, machines) in (None, split)]
+    return digest(tuple(sorted((column, cell) for column, cell in row.items() if cell)) for row in rows)
 
 
 def _check_machine(folder: Path) -> None:
-    for each in (folder, *(below for _, below in _split_folders(folder))):
+    for each in (folder, *(place for split in SPLITS for place in _split_folders(folder, split))):
         check_folder_name(each)
     if folder.name in RESERVED:
         raise UserError(f"{folder}: {folder.name} is a row of auc.csv; rename the folder of this machine type")
@@ -148,24 +187,37 @@ def _check_machine(folder: Path) -> None:
             raise UserError(f"{other}: holds recordings, but only train/ and test/ are read; rename it or move it away")
 
 
-def _check_clips(root: Path, clips: Mapping[str, Clip], machines: Iterable[str]) -> None:
+def _check_clips(root: Path, split: str, clips: Mapping[str, Clip], machines: Iterable[str]) -> None:
     check_file_names(root, clips)
+    if split != "train":
+        return
     for clip in clips.values():
-        if clip.split == "train" and clip.is_normal is False:
+        if clip.is_normal is False:
             raise UserError(f"{clip.path}: an anomaly among the training clips; {NORMAL_ONLY}")
-    trained = {clip.machine for clip in clips.values() if clip.split == "train"}
+    trained = {clip.machine for clip in clips.values()}
     for machine in machines:
         if machine not in trained:
             suffixes = ", ".join(sorted(AUDIO_SUFFIXES))
+            unread = unread_files(_split_folders(root / machine, "train"))
             message = (
                 f"{root / machine / 'train'}: holds no audio file ({suffixes}); "
                 "a machine type needs recordings of normal operation"
             )
-            raise UserError(message)
+            raise UserError(message + (f" (not read: {unread})" if unread else ""))
 
 
-def _clips(machine: Path) -> Iterator[Clip]:
-    for split, folder in _split_folders(machine):
+def _hint_at_dcase_names(root: Path, names: Sequence[str]) -> None:
+    fitting = [name for name in names if parse_name(PurePosixPath(name).stem) is not None]
+    if len(fitting) > len(names) / 2:
+        message = (
+            "%s: %d of %d files are named as in DCASE (%s): format: dcase reads domains, sections and labels from such "
+            "names; format: folder takes them from clips.csv only"
+        )
+        logger.warning(message, root, len(fitting), len(names), fitting[0])
+
+
+def _clips(machine: Path, split: str) -> Iterator[Clip]:
+    for folder in _split_folders(machine, split):
         below = folder.relative_to(machine / split).parts
         label = LABEL_FOLDERS.get(below[0].casefold()) if below else None
         if split == "train" and label is None:
@@ -174,11 +226,9 @@ def _clips(machine: Path) -> Iterator[Clip]:
             yield Clip(path, machine.name, split, label)
 
 
-def _split_folders(machine: Path) -> Iterator[tuple[str, Path]]:
-    for split in SPLITS:
-        if (machine / split).is_dir():
-            for folder in _folders(machine / split):
-                yield split, folder
+def _split_folders(machine: Path, split: str) -> Iterator[Path]:
+    if split in SPLITS and (machine / split).is_dir():
+        yield from _folders(machine / split)
 
 
 def _folders(top: Path) -> Iterator[Path]:
@@ -224,17 +274,19 @@ def _table_file(root: Path, table: str | None) -> Path | None:
     return None
 
 
-def _read_table(file: Path, clips: Mapping[str, Clip]) -> dict[str, Facts]:
-    """Return the facts of every clip that the csv lists.
+def _read_table(file: Path, root: Path, split: str, clips: Mapping[str, Clip]) -> dict[str, Facts]:
+    """Return what the csv says of the clips of a split that it lists.
 
     Args:
-        clips: of all machine types, by clip_id.
+        clips: of the split and of all machine types, by clip_id.
     """
     names = {_composed(clip_id): clip_id for clip_id in clips}
-    machines = {_composed(clip.machine) for clip in clips.values()}
+    machines = _machine_names(root)
     found: dict[str, tuple[int, Facts]] = {}
     problems = []
     for line, row in _rows(file):
+        if _split_of(row, machines) not in (None, split):
+            continue
         try:
             clip_id = _clip_of(row, names, machines)
             facts = _facts(row, clips[clip_id])
@@ -249,10 +301,25 @@ def _read_table(file: Path, clips: Mapping[str, Clip]) -> dict[str, Facts]:
     return {clip_id: facts for clip_id, (_, facts) in found.items()}
 
 
+def _machine_names(root: Path) -> set[str]:
+    return {_composed(folder.name) for folder in _visible_folders(root)}
+
+
+def _path_of(row: Mapping[str, str]) -> PurePosixPath:
+    return PurePosixPath(_composed(row["file"].replace("\\", "/")))
+
+
+def _split_of(row: Mapping[str, str], machines: Collection[str]) -> str | None:
+    """Return the split of a row by the path that it gives, below root or below a machine type; None: it is neither."""
+    first, second = (*_path_of(row).parts, "", "")[:2]
+    split = second if first in machines and second in SPLITS else first
+    return split if split in SPLITS else None
+
+
 def _clip_of(row: Mapping[str, str], names: Mapping[str, str], machines: Iterable[str]) -> str:
     """Return the clip_id of a row, whose file is given below root or below the folder of its machine type."""
     text, machine = row["file"], _composed(row.get("machine", ""))
-    file = _composed(str(PurePosixPath(text.replace("\\", "/"))))
+    file = str(_path_of(row))
     candidates = {file, *(f"{each}/{file}" for each in machines)}
     found = sorted(each for each in candidates if each in names and each.startswith(f"{machine}/" if machine else ""))
     if len(found) > 1:

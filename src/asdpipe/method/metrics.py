@@ -1,5 +1,6 @@
-"""Metrics of DCASE Task 2 (paper §5.1): AUC, pAUC, the official score of each year."""
+"""Metrics of DCASE Task 2 (paper §5.1): AUC, pAUC and the official score of each year."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -26,7 +27,7 @@ OFFICIAL_TERMS: dict[Scoring, tuple[str, ...]] = {
     "dcase2021": ("auc_source_within", "auc_target_within", "pauc_source_within", "pauc_target_within"),
     "dcase2022": ("auc_source", "auc_target", "pauc"),
 }
-"""What enters the official score: of 2020 (no domains), of 2021, of 2022 and later."""
+"""Metrics that enter the official score: of 2020 (no domains), of 2021, of 2022 and later."""
 
 
 def evaluate(
@@ -42,13 +43,12 @@ def evaluate(
     - ``auc_source_within``, ``auc_target_within``: against the anomalies of the same domain (DCASE 2021).
     - ``pauc``: false-positive rates up to 0.1, McClish-standardised (chance 0.5), all test clips.
     - ``pauc_source_within``, ``pauc_target_within``: the same, clips of one domain only (DCASE 2021).
-    - ``official``: what this machine type and section contribute to the official score, see ``official_score``.
+    - ``official``: the terms of this machine type and section in the official score, see ``official_score``.
 
-    A metric without normal or without anomalous clips, or of a score that is NaN, is NaN, and so is an official score
-    that needs it.
+    A metric is NaN if normal or anomalous clips are missing or a score is NaN; so is an official score that needs it.
 
     Args:
-        is_normal: (clips,); domain: "source", "target" or None when unknown; score: (clips,), larger = anomalous.
+        is_normal: (clips,); domain: "source", "target" or None if unknown; score: (clips,), larger = more anomalous.
     """
     domains = np.asarray(domain, dtype=object)
     values = {"auc": _auc(is_normal, score), "pauc": _auc(is_normal, score, max_fpr=MAX_FPR)}
@@ -67,18 +67,24 @@ def official_score(machines: Sequence[str], values: Sequence[Mapping[str, float]
     - 2022 and later: harmonic mean of source AUC, target AUC and pAUC of all machine types and sections.
     - 2021: harmonic mean of AUC and pAUC of all machine types, sections and domains, each domain by itself.
     - 2020: mean of AUC and pAUC over the machine IDs of a machine type, then over machine types. The challenge ranked
-      per machine type and has no overall number; this one is ASDKit's.
+      per machine type and defined no overall score; this one is ASDKit's.
 
     Args:
         machines: machine type of each machine type and section (machine ID in 2020); values: their metrics.
     """
-    terms = [[each[name] for name in OFFICIAL_TERMS[scoring]] for each in values]
+    terms = [[metrics[name] for name in OFFICIAL_TERMS[scoring]] for metrics in values]
     if scoring != "dcase2020":
-        return harmonic_mean(value for each in terms for value in each)
+        return harmonic_mean(itertools.chain.from_iterable(terms))
     by_machine: dict[str, list[list[float]]] = {}
-    for machine, each in zip(machines, terms, strict=True):
-        by_machine.setdefault(machine, []).append(each)
-    return float(np.mean([np.mean(each) for each in by_machine.values()]))
+    for machine, of_section in zip(machines, terms, strict=True):
+        by_machine.setdefault(machine, []).append(of_section)
+    return float(np.mean([np.mean(sections) for sections in by_machine.values()]))
+
+
+def harmonic_mean(values: Iterable[float]) -> float:
+    """Return the harmonic mean, zeros raised to machine epsilon as in the official evaluators; NaN if any is NaN."""
+    array = np.maximum(np.asarray(list(values), dtype=np.float64), np.finfo(np.float64).eps)
+    return float(len(array) / np.sum(1 / array))
 
 
 def _auc(
@@ -87,29 +93,14 @@ def _auc(
     where: NDArray[np.bool_] | None = None,
     max_fpr: float | None = None,
 ) -> float:
-    """Return the area under the ROC curve, or its part up to a false-positive rate, McClish-standardised.
+    """Return the area under the ROC curve, or the McClish-standardised area up to ``max_fpr``; NaN if undefined."""
+    # Importing scikit-learn takes a second, which steps that import only the names above need not wait for.
+    from sklearn.metrics import roc_auc_score
 
-    The same as scikit-learn's ``roc_auc_score``, whose import takes longer than a whole evaluation.
-    """
     kept = slice(None) if where is None else where
     anomalous, score = ~is_normal[kept], score[kept]
     if anomalous.all() or not anomalous.any() or np.isnan(score).any():
         return math.nan
-    order = np.argsort(-score, kind="stable")
-    # Equal scores are one point of the curve.
-    last = np.flatnonzero(np.append(score[order][1:] != score[order][:-1], True))
-    hits, alarms = np.cumsum(anomalous[order])[last], np.cumsum(~anomalous[order])[last]
-    tpr, fpr = np.append(0, hits / hits[-1]), np.append(0, alarms / alarms[-1])
-    if max_fpr is None:
-        return float(np.trapezoid(tpr, fpr))
-    inside = np.searchsorted(fpr, max_fpr, "right")
-    end = np.interp(max_fpr, fpr[inside - 1 : inside + 1], tpr[inside - 1 : inside + 1])
-    area = np.trapezoid(np.append(tpr[:inside], end), np.append(fpr[:inside], max_fpr))
-    chance, perfect = max_fpr**2 / 2, max_fpr
-    return float(0.5 * (1 + (area - chance) / (perfect - chance)))
-
-
-def harmonic_mean(values: Iterable[float]) -> float:
-    """Return the harmonic mean, zeros raised to machine epsilon as in the official evaluators; NaN if any is NaN."""
-    array = np.maximum(np.asarray(list(values), dtype=np.float64), np.finfo(np.float64).eps)
-    return float(len(array) / np.sum(1 / array))
+    # The ROC curve depends on the order of the scores only; scikit-learn refuses infinite scores but takes ranks.
+    _, ranks = np.unique(score, return_inverse=True)
+    return float(roc_auc_score(anomalous, ranks, max_fpr=max_fpr))

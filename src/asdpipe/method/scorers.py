@@ -1,18 +1,186 @@
-"""Back ends beside the paper's: k nearest neighbours, SMOTE of the target domain, scores rescaled by local density.
+"""Scorers: how anomalous a clip's embedding is, given the training clips of its machine type.
 
-Of every score of these, 1 + score is a distance, as with the paper's representatives. The autoencoder's scores, which
-compare with no clip, are distances themselves.
+All have ``fit``, ``score`` and ``limit``. Of every score by cosine or local density, 1 + score is a distance, as with
+the paper's representatives (§3.3).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asdpipe.method.representatives import Floats, cosine, normalize
+from asdpipe.method.representatives import (
+    Floats,
+    anomaly_scores,
+    cosine,
+    decision_threshold,
+    nearest_neighbour,
+    normalize,
+    representatives,
+)
 
 # Unit vectors closer than this have a cosine that float32 does not tell from 1.
 MIN_DENSITY = 1e-4
+NONE = -1
+
+
+class Scores(NamedTuple):
+    """The scores of clips, and what each was compared with."""
+
+    score: NDArray[np.float64]
+    """(clips,), larger is more anomalous."""
+    reference: NDArray[np.int64]
+    """(clips,): index of the nearest representative (or reference); -1: the score compares with none."""
+    clip: NDArray[np.int64]
+    """(clips,): row of the training clip behind the reference; -1: none."""
+
+
+class Scorer(Protocol):
+    """A way to score the clips of one machine type."""
+
+    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
+        """Learn from the training clips: embeddings (clips, dim) and domains (clips,). Returns itself."""
+
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
+        """Score clips.
+
+        Args:
+            embedding: (clips, dim).
+            own: (clips,), row of the training clip that each is; -1: it is none.
+        """
+
+    def limit(self, training_scores: Floats, quantile: float) -> float:
+        """Return the score above which a clip is called anomalous: of this quantile of the training clips' scores."""
+
+
+class GammaLimit:
+    """The decision threshold of scores of which 1 + score is a distance: a gamma distribution's quantile."""
+
+    def limit(self, training_scores: Floats, quantile: float) -> float:
+        """Return the decision threshold."""
+        return decision_threshold(training_scores, quantile)
+
+
+class KMeans(GammaLimit):
+    """Minus the largest cosine to k-means centroids of the source clips and all target clips (§3.3, eq. 2-6).
+
+    Args:
+        k_source: centroids of the source clips; seed: of k-means.
+    """
+
+    def __init__(self, k_source: int, seed: int) -> None:
+        self.k_source, self.seed = k_source, seed
+
+    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
+        """Make the representatives."""
+        found = representatives(embedding, is_source, self.k_source, self.seed)
+        return self.of(found.vectors, found.clip)
+
+    def of(self, vectors: Floats, clip: NDArray[np.int64]) -> Self:
+        """Take representatives (n, dim) that were made before, and the rows (n,) of the training clips behind them."""
+        self.vectors, self.clip = vectors, clip
+        return self
+
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
+        """Score clips."""
+        score, nearest = anomaly_scores(embedding, self.vectors)
+        return Scores(score, nearest, self.clip[nearest])
+
+
+class NearestNeighbours(GammaLimit):
+    """Minus the mean cosine to the nearest training clips of a domain; the nearer domain decides (``knn_scores``).
+
+    Args:
+        neighbours: per domain; smote_ratio, smote_neighbours: of ``smote``; seed: of its draws.
+    """
+
+    def __init__(self, neighbours: int, smote_ratio: float, smote_neighbours: int, seed: int) -> None:
+        self.neighbours, self.smote_ratio, self.smote_neighbours = neighbours, smote_ratio, smote_neighbours
+        self.seed = seed
+
+    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
+        """Keep the training clips, and synthetic target clips between them."""
+        self.references = references(embedding, is_source, self.smote_ratio, self.smote_neighbours, self.seed)
+        return self
+
+    def is_self(self, own: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which references do not count, (clips, references): the clip itself, and synthetic ones made of it."""
+        return (self.references.clips == own[:, None, None]).any(axis=2)
+
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
+        """Score clips."""
+        known = self.references
+        score, nearest = knn_scores(embedding, known.vectors, known.is_source, self.neighbours, self.is_self(own))
+        return Scores(score, nearest, known.clips[nearest, 0])
+
+
+class DensityRescaled(NearestNeighbours):
+    """Distance to the nearest training clips over the local density there, less 1 (``rescaled_scores``).
+
+    Args:
+        density_neighbours: neighbours that make the local density; others: as for NearestNeighbours.
+    """
+
+    def __init__(
+        self, neighbours: int, smote_ratio: float, smote_neighbours: int, density_neighbours: int, seed: int
+    ) -> None:
+        super().__init__(neighbours, smote_ratio, smote_neighbours, seed)
+        self.density_neighbours = density_neighbours
+
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
+        """Score clips."""
+        known = self.references
+        density = local_density(known.vectors, self.density_neighbours)
+        score, nearest = rescaled_scores(embedding, known.vectors, density, self.neighbours, self.is_self(own))
+        return Scores(score, nearest, known.clips[nearest, 0])
+
+
+class CityBlock:
+    """City-block distance to the nearest training clip, dimensions scaled by their spread (``nearest_neighbour``)."""
+
+    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
+        """Keep the training clips."""
+        self.train = embedding.astype(np.float64)
+        return self
+
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
+        """Score clips."""
+        is_self = own[:, None] == np.arange(len(self.train))
+        score, nearest = nearest_neighbour(embedding.astype(np.float64), self.train, is_self)
+        return Scores(score, nearest, nearest)
+
+    def limit(self, training_scores: Floats, quantile: float) -> float:
+        """Return the decision threshold: sums of deviations have no gamma rule, the quantile itself decides."""
+        return float(np.quantile(training_scores, quantile))
+
+
+class ReconstructionError:
+    """The autoencoder's mean squared error: the first of a clip's distances (the DCASE baseline's simple mode)."""
+
+    def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
+        """Learn nothing: an embedding is made of distances."""
+        return self
+
+    def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
+        """Score clips by their distances (clips, 3); NaN for a domain that the autoencoder does not know."""
+        nothing = np.full(len(embedding), NONE)
+        return Scores(self.distance(embedding).astype(np.float64), nothing, nothing)
+
+    def distance(self, embedding: Floats) -> Floats:
+        """Return the distance that counts, (clips,)."""
+        return embedding[:, 0]
+
+    def limit(self, training_scores: Floats, quantile: float) -> float:
+        """Return the decision threshold; the rule takes distances less 1."""
+        return decision_threshold(training_scores - 1, quantile) + 1
+
+
+class SelectiveMahalanobis(ReconstructionError):
+    """The smaller of the squared Mahalanobis distances to source and target (the baseline's selective mode)."""
+
+    def distance(self, embedding: Floats) -> Floats:
+        """Return the nearer domain's distance, (clips,)."""
+        return np.fmin(embedding[:, 1], embedding[:, 2])
 
 
 class References(NamedTuple):
@@ -141,15 +309,6 @@ def rescaled_scores(
     if is_self is not None:
         distance[is_self] = np.inf
     return _mean_of_nearest(distance, k) - 1, distance.argmin(axis=1)
-
-
-def selective_score(distances: Floats) -> Floats:
-    """Return the score of the autoencoder's selective Mahalanobis mode, (clips,): the nearer domain's distance.
-
-    Args:
-        distances: (clips, 3), as ``autoencoder.clip_distances`` gives them; NaN for a domain that it does not know.
-    """
-    return np.fmin(distances[:, 1], distances[:, 2])
 
 
 def _unit(vectors: Floats) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ the clip's mean error, where the paper has the mean over frames of the smaller d
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from asdpipe.data.audio import SAMPLE_RATE
+from asdpipe.errors import UserError
+from asdpipe.models.base import FeatureExtractor
 
 BANDS = 128
 FRAMES = 5
@@ -106,21 +108,60 @@ def inverse_covariances(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return inverse
 
 
-@torch.inference_mode()
-def clip_distances(model: Autoencoder, inverse_covariances: Tensor, x: Tensor) -> Tensor:
-    """Return mean squared error and squared Mahalanobis distances to source and target, float64 (batch, 3), on the CPU.
+class MachineAutoencoder(FeatureExtractor):
+    """The trained autoencoder of one machine type, and how wrong it is on a clip.
 
-    The mean squared error is the score of the baseline's simple mode; ``backends.selective_score`` is the other one.
-    A clip of fewer than five frames (2048 samples) has NaN.
-
-    Args:
-        model: put in evaluation mode here.
-        inverse_covariances: (2, 128, 128), NaN for a domain that was not trained on, whose distance is then NaN too.
-        x: waveforms, float (batch, samples) on the model's device.
+    Input: float (batch, samples) at 16 kHz, at least five frames (2048 samples). Output: float64 (batch, 1, 3): mean
+    squared error (the score of the baseline's simple mode) and squared Mahalanobis distances to source and target (of
+    its selective mode), NaN for a domain without training clips.
     """
-    vectors = model.eval().frame_vectors(x)
-    error = model(vectors.flatten(0, 1)).view(vectors.shape) - vectors
-    mean_square = error.square().mean(dim=(1, 2)).double().cpu()
-    mean_error = error.unflatten(2, (FRAMES, BANDS)).mean(dim=(1, 2)).double().cpu()
-    squared = torch.einsum("bi,dij,bj->bd", mean_error, inverse_covariances.cpu(), mean_error)
-    return torch.cat([mean_square[:, None], squared], dim=1)
+
+    num_samples = None
+    min_samples = (FRAMES - 1) * HOP
+    embedding_shape = (1, 3)
+    inverse_covariances: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Autoencoder()
+        self.register_buffer("inverse_covariances", torch.full((2, BANDS, BANDS), torch.nan, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        vectors = self.model.frame_vectors(x)
+        error = self.model(vectors.flatten(0, 1)).view(vectors.shape) - vectors
+        mean_square = error.square().mean(dim=(1, 2)).double()
+        mean_error = error.unflatten(2, (FRAMES, BANDS)).mean(dim=(1, 2)).double()
+        squared = torch.einsum("bi,dij,bj->bd", mean_error, self.inverse_covariances, mean_error)
+        return torch.cat([mean_square[:, None], squared], dim=1).unsqueeze(1)
+
+
+class Autoencoders(FeatureExtractor):
+    """The autoencoders of all machine types, in the order of ``machines``.
+
+    Input: float (batch, samples) at 16 kHz. Output: float64 (batch, machines, 3), each as of MachineAutoencoder.
+    """
+
+    num_samples = None
+    min_samples = MachineAutoencoder.min_samples
+
+    def __init__(self, machines: Sequence[str]) -> None:
+        super().__init__()
+        self.machines = tuple(machines)
+        self.by_machine = nn.ModuleList(MachineAutoencoder() for _ in self.machines)
+        self.embedding_shape = (len(self.machines), 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([autoencoder(x) for autoencoder in self.by_machine], dim=1)
+
+    def of_machine(self, machine: str) -> FeatureExtractor:
+        """Return the autoencoder of a machine type."""
+        if machine not in self.machines:
+            known = ", ".join(self.machines)
+            raise UserError(f"there is no autoencoder for machine type {machine}, only for {known}")
+        found = self.by_machine[self.machines.index(machine)]
+        assert isinstance(found, MachineAutoencoder)
+        return found
+
+    def may_be_nan(self, tensor: str) -> bool:
+        """Tell whether a tensor may hold NaN: inverse covariances of a domain without training clips."""
+        return tensor.endswith(".inverse_covariances")

@@ -1,64 +1,116 @@
-"""A trained network on disk: weights in safetensors, everything else to rebuild it in JSON."""
+"""Trained extractors on disk: weights in safetensors, everything else to rebuild them in JSON."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import safetensors.torch
-import torch
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
 
 from asdpipe.artifacts.files import file_digest, written
-from asdpipe.config.method import Network
 from asdpipe.errors import UserError
-from asdpipe.models.multi_resolution import MultiResolutionNetwork
-from asdpipe.models.weights import Description, read_description, read_weights
-from asdpipe.training.fit import build_network
+from asdpipe.models.base import FeatureExtractor
+from asdpipe.models.build import build_extractor, described_extractor
+
+
+class Description(BaseModel):
+    """What the JSON beside the weights says; further keys are facts about the training."""
+
+    network: dict[str, Any]
+    """Kind and arguments of the extractor."""
+    num_samples: Annotated[int, Field(ge=1)]
+    weights_sha256: str
 
 
 def save_model(
-    network: MultiResolutionNetwork, weights: Path, description: Path, settings: Network, num_samples: int, **facts: Any
+    extractor: FeatureExtractor,
+    network: Mapping[str, Any],
+    num_samples: int,
+    weights: Path,
+    description: Path,
+    **facts: Any,
 ) -> None:
     """Write weights and description.
 
     Args:
-        settings, num_samples: what the network was built from.
+        network, num_samples: what the extractor was built from.
         facts: JSON-able facts about the training, stored in the description.
     """
     with written(weights) as temporary:
         # Not save_file, whose errors do not tell that the disk is full.
-        tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+        tensors = {name: value.contiguous() for name, value in extractor.state_dict().items()}
         temporary.write_bytes(safetensors.torch.save(tensors))
-    content = {
-        "network": settings.model_dump(mode="json"),
-        "num_samples": num_samples,
-        "weights_sha256": file_digest(weights),
-        **facts,
-    }
+    content = {"network": network, "num_samples": num_samples, "weights_sha256": file_digest(weights), **facts}
     with written(description) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-class _Described(Description):
-    network: Network
-    num_samples: Annotated[int, Field(ge=1)]
+def load_model(weights: Path, description: Path) -> FeatureExtractor:
+    """Rebuild an extractor from weights and description, in evaluation mode.
 
-
-def load_model(weights: Path, description: Path) -> tuple[MultiResolutionNetwork, int]:
-    """Rebuild a network from weights and description; return it in evaluation mode with its input length in samples.
+    Nothing in the files is trusted: names, shapes and types of the tensors are checked before the extractor is built.
 
     Raises:
-        UserError: a file is damaged, or the weights belong to another network.
+        UserError: a file is damaged, or the weights belong to another extractor.
     """
-    said = read_description(_Described, weights, description)
+    said = _read_description(weights, description)
+    context = {"num_samples": said.num_samples}
     try:
-        # Without memory: what is described may be of any size.
-        with torch.device("meta"):
-            expected = build_network(said.network, said.num_samples).state_dict()
-    except (UserError, RuntimeError, OverflowError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{description}: describes no possible network ({reason}); delete it and run again") from None
-    tensors = read_weights(weights, expected)
-    network = build_network(said.network, said.num_samples)
-    network.load_state_dict(tensors)
-    return network.eval(), said.num_samples
+        expected = described_extractor(said.network, **context)
+    except UserError as error:
+        raise UserError(f"{description}: describes no possible network ({error}); delete it and run again") from None
+    tensors = _read_weights(weights, expected)
+    extractor = build_extractor(said.network, **context)
+    extractor.load_state_dict(tensors)
+    return extractor.eval()
+
+
+def _read_description(weights: Path, description: Path) -> Description:
+    try:
+        said = Description.model_validate_json(description.read_bytes())
+        digest = file_digest(weights)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"]])
+        message = f"{description}: does not describe a model ({reason})"
+        raise UserError(f"{message}; delete it and run again") from None
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); run again") from None
+    if digest != said.weights_sha256:
+        message = f"{weights}: is damaged, or is not the file that {description} describes (SHA-256 {digest}, not"
+        raise UserError(f"{message} {said.weights_sha256[:64]}); delete both and run again")
+    return said
+
+
+def _read_weights(weights: Path, extractor: FeatureExtractor) -> dict[str, Tensor]:
+    """Return the tensors of a file; the extractor, of any device, has the names, shapes and types that are expected.
+
+    Raises:
+        UserError: the file is not safetensors, or has other tensors, or some that are not finite.
+    """
+    expected = extractor.state_dict()
+    try:
+        # The format holds numbers only: nothing in it is ever run.
+        tensors = safetensors.torch.load_file(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{weights}: is not a file of weights in safetensors ({error}); {_WAY_OUT}") from None
+    if names := sorted(tensors.keys() ^ expected.keys()):
+        problem = "lacks" if names[0] in expected else "has an unknown tensor,"
+        raise UserError(f"{weights}: {problem} {names[0][:100]!r}, among {len(names)} that differ; {_WAY_OUT}")
+    for name, tensor in tensors.items():
+        found, wanted = ((value.dtype, tuple(value.shape)) for value in (tensor, expected[name]))
+        if found != wanted:
+            raise UserError(f"{weights}: {name} is {_shown(*found)}, not {_shown(*wanted)}; {_WAY_OUT}")
+        if tensor.is_floating_point() and not extractor.may_be_nan(name) and not tensor.isfinite().all():
+            raise UserError(f"{weights}: {name} is not finite; {_WAY_OUT}")
+    return tensors
+
+
+_WAY_OUT = "it is of another network or damaged: delete it and run again"
+
+
+def _shown(dtype: object, shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')} {list(shape)}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asdpipe.data.audio import SAMPLE_RATE
+from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.batch_norm import BatchNorm
 
 
@@ -199,7 +200,7 @@ def stft_output_length(size: int) -> int:
     return size
 
 
-class MultiResolutionNetwork(nn.Module):
+class MultiResolutionNetwork(FeatureExtractor):
     """The feature extractor of the paper: DFT branch and one STFT branch per window (§3.1, "Ba").
 
     Input: float (batch, num_samples) in [-1, 1] at 16 kHz. Output: float (batch, branches, width); flattened over
@@ -216,6 +217,8 @@ class MultiResolutionNetwork(nn.Module):
         dft_strides: Sequence[int] = (64, 32, 4),
     ) -> None:
         super().__init__()
+        self.num_samples = num_samples
+        self.embedding_shape = (1 + len(windows), width)
         self.branches = nn.ModuleList(
             [
                 DFTBranch(num_samples, width, dft_kernels, dft_strides),

@@ -1,1 +1,1 @@
-"""The paper's published numbers, and its tables made of ours beside them."""
+"""The paper's published numbers, our results, and tables with both."""

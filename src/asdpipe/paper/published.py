@@ -1,4 +1,4 @@
-"""The paper's tables: their published numbers, and which run of ours belongs to each line."""
+"""The published numbers of the paper's tables, and our run of each line."""
 
 import csv
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from asdpipe.errors import UserError
 
-# The part of a file's name, and the paper's name.
+# By the name in our files: the paper's name.
 TABLES = {"2": "2", "3": "3", "4": "4", "5": "5", "A1": "A.1", "A2": "A.2"}
 
-# §5.5: machine types with N_out of at least N_max; all others of the year are small.
+# §5.5: machine types with large N_out (at least N_max); N_out of all others is small.
 LARGE_N_OUT = {2022: ("fan", "valve"), 2023: ("bandsaw", "grinder"), 2024: ("BrushlessMotor",)}
 
 
@@ -23,7 +23,7 @@ class Run(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a table: a system by the paper's name, and our run of it. Empty: the table does not have it."""
+    """A line of a table: a system by the paper's name, and our run of it. Columns that a table lacks are empty."""
 
     labels: str
     """``label`` or ``nolabel``."""
@@ -37,7 +37,7 @@ class Line(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What a table has of every data set: a metric of a split (or of both), of some machine types (or of all)."""
+    """A column of a table for every data set: a metric of a split (or of both), of some machine types (or of all)."""
 
     split: str
     machines: str
@@ -52,7 +52,7 @@ class Value(NamedTuple):
     variance: float
 
 
-# What the paper does not have; last in the tables of unlabelled systems.
+# Our baselines, which the paper does not have; last in the tables of systems without labels.
 BASELINES = tuple(
     Line("nolabel", method, "", "", None, Run(method, 1))
     for method in ("raw_logmel", "autoencoder", "autoencoder_mahalanobis")
@@ -60,7 +60,7 @@ BASELINES = tuple(
 
 
 def published(table: str) -> Mapping[tuple[Line, int, Place], Value]:
-    """Return the numbers of a table (a key of TABLES) by line, year of DCASE and place, in the paper's order.
+    """Return the numbers of a table (a key of TABLES) by line, year of DCASE and column, in the paper's order.
 
     Raises:
         UserError: no such table.
@@ -71,7 +71,7 @@ def published(table: str) -> Mapping[tuple[Line, int, Place], Value]:
 
 
 def lines(table: str) -> list[Line]:
-    """Return the lines of a table in the paper's order, after them our baselines."""
+    """Return the lines of a table in the paper's order, followed by our baselines."""
     printed = dict.fromkeys(line for line, _, _ in published(table))
     return [*printed, *(BASELINES if table in {"2", "A1"} else ())]
 
@@ -82,12 +82,12 @@ def years(table: str) -> list[int]:
 
 
 def places(table: str) -> list[Place]:
-    """Return what a table has of every data set."""
+    """Return the columns of a table for every data set."""
     return list(dict.fromkeys(place for _, _, place in published(table)))
 
 
 def runs(table: str) -> list[Run]:
-    """Return our runs of a table in the paper's order, each once."""
+    """Return our runs of a table in the paper's order, without duplicates."""
     return list(dict.fromkeys(line.run for line in lines(table)))
 
 
@@ -105,17 +105,17 @@ def _numbers() -> dict[str, dict[tuple[Line, int, Place], Value]]:
 
 def _run(row: Mapping[str, str]) -> Run:
     """Return our run of a row of the csv."""
-    # The labelled tables name the same parts in another order.
+    # The tables with labels name the same parts in another order.
     method = "ba_trp_ps" if row["method"] == "ba_ps_trp" else row["method"]
     if row["labels"] == "label":
         method += "_labelled"
     if row["selection"] == "random":
         method += "_random"
-    # The default N_max, 1000, is not part of a name.
+    # Names leave out the default N_max, 1000,
     if row["n_max"] not in {"", "1000"}:
         method += f"_{row['n_max']}"
-    # Nor is a stage 1 with the losses of the method itself.
+    # and a stage 1 with the losses of the method itself.
     if row["stage1"] and row["stage1"] != row["method"].removesuffix("_ps"):
         method += f"_from_{row['stage1']}"
-    # Table 4 does not print the stage: the first selects, so the second trains on it.
+    # Table 4 does not print the stage: stage 1 selects clips, stage 2 trains on them.
     return Run(method, int(row["stage"] or (1 if row["selection"] == "none" else 2)))

@@ -1,6 +1,7 @@
-"""Where a result came from, as a tree: step, settings and inputs of every file, back to the recordings."""
+"""The tree of ``asdpipe explain``: step, settings and inputs of a result and of all files before it."""
 
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -11,70 +12,70 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from asdpipe.errors import UserError
-from asdpipe.provenance.code import step_digest
-from asdpipe.provenance.records import RUN, File, Record, describe, read_record
-from asdpipe.steps import STEPS
+from asdpipe.provenance.code import code_digest
+from asdpipe.provenance.records import RUN, File, Record, Targets, describe, no_targets, read_record
 
-# Results that differ in these alone were made alike: one of them stands for all.
+# Of runs that differ only in these, the tree shows the first and the names of the others.
 ALIKE = RUN - {"stage"}
 DIGITS = 12
-MODULES = {step: module for module, steps in STEPS.items() for step in steps}
 
 
 class Made(NamedTuple):
-    """Files that one run of a step made, or (record None) files that no step made."""
+    """Files that one run of a step wrote, or (record None) files that no step wrote."""
 
     files: list[File]
-    """As the reader's record has them; paths are those that it read."""
-    links: list[str]
-    """Where these files are, if they are links; else the same paths."""
+    """As recorded by the step that read them."""
     record: Record | None
 
 
-def explain(path: Path) -> Tree:
+def explain(path: Path, targets: Targets = no_targets) -> Tree:
     """Return the tree of a result.
 
+    Args:
+        targets: the function that ``recorded`` was given.
+
     Raises:
-        UserError: there is no record of it, or a record is damaged.
+        UserError: the result has no record, or a record is damaged.
     """
-    record = read_record(path if path.is_dir() else _target(path))
+    record = read_record(path)
     if record is None:
         raise UserError(
-            f"{path}: there is no record of how it was made; name a file that the workflow wrote, or, if it is older "
-            "than these records, write it again (--forcerun)"
+            f"{path}: has no record of how it was made; name a file written by the workflow, or, if it is older than "
+            "the records, re-run its rule (--forcerun)"
         )
-    return _Explained(_base(_target(path), record)).tree(path, record)
+    return _Explained(_base(path, record), targets).tree(path, record)
 
 
 class _Explained:
-    """The tree as far as it has grown.
+    """A tree under construction.
 
     Args:
         base: folder that the paths in the records are relative to.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, targets: Targets) -> None:
         self.base = base
+        self.targets = targets
         self._shown: dict[str, str] = {}
-        """Path by run of a step that is in the tree."""
+        """Path by run, of the runs in the tree."""
         self._settings: dict[str, str] = {}
-        """Path by settings that are in the tree."""
+        """Path by settings, of the settings in the tree."""
         self._shapes: dict[str, str] = {}
         self._read = cache(describe)
 
     def tree(self, path: Path, record: Record) -> Tree:
-        shown = self._short(path.absolute())
-        made = Made([describe(path).model_copy(update={"path": shown})], [record.file.path], record)
+        absolute = path.absolute()
+        shown = str(absolute.relative_to(self.base) if absolute.is_relative_to(self.base) else absolute)
         root = Tree("", hide_root=True)
-        self._add(root, made, [])
+        self._add(root, Made([describe(path).model_copy(update={"path": shown})], record), [])
         return root
 
     def _add(self, parent: Tree, made: Made, alike: list[Made]) -> None:
-        """Add a node, and below it what its files were made from."""
+        """Add a node for a run and, below it, the runs that its inputs came from."""
         first = made.files[0].path
-        lines = [self._line(file, link) for file, link in zip(made.files, made.links, strict=True)]
+        lines = [self._line(file) for file in made.files]
         lines[0] += f"  [bold]{escape(made.record.step)}[/bold]" if made.record else "  not made by a step"
-        lines += [f"[dim]and {len(alike)} more, made alike: {escape(_names(alike))}[/dim]"] if alike else []
+        lines += [f"[dim]and {len(alike)} more, made the same way: {escape(_names(alike))}[/dim]"] if alike else []
         if made.record is None:
             parent.add("\n".join(lines))
             return
@@ -91,12 +92,12 @@ class _Explained:
         for one, *others in groups.values():
             self._add(node, one, others)
 
-    def _line(self, file: File, link: str) -> str:
-        """Return path, digest and what is wrong with a file."""
-        line = escape(file.path + (f" -> {link} (shared)" if link != file.path else ""))
-        path = self.base / link
+    def _line(self, file: File) -> str:
+        """Return path and digest of a file, and a warning if it is no longer what was recorded."""
+        line = escape(file.path)
+        path = self.base / file.path
         if not path.exists():
-            return f"{line}  [red]is not there any more[/red]"
+            return f"{line}  [red]no longer exists[/red]"
         now, record = self._read(path), read_record(path)
         line += f"  [cyan]{escape(now.sha256[:DIGITS])}[/cyan]" if now.sha256 else ""
         if now.sha256 != file.sha256:
@@ -106,39 +107,39 @@ class _Explained:
         return line
 
     def _described(self, record: Record, path: str) -> str:
-        """Return settings and code of a step; settings that are in the tree already by their place."""
+        """Return settings and code of a run; settings that the tree shows already by the path of the node."""
         own = {key: value for key, value in record.settings.items() if key in RUN}
         rest = {key: value for key, value in record.settings.items() if key not in own}
         place = self._settings.setdefault(record.step + _json(rest), path)
         shown = own if rest and place != path else record.settings
         parts = [_flow(shown)] if shown else []
-        parts += [f"other settings as for {place}"] if shown is not record.settings else []
-        module = MODULES.get(record.step)
-        changed = module is not None and step_digest(module, record.step) != record.code
-        return "; ".join([*parts, f"code {record.code}" + (" (is another now)" if changed else "")])
+        parts += [f"other settings as in {place}"] if shown is not record.settings else []
+        parts += [f"code {record.code}" + (" (has changed since)" if self._is_outdated(record) else "")]
+        return "; ".join(parts)
+
+    def _is_outdated(self, record: Record) -> bool:
+        """Tell whether the step of a record would run other code today."""
+        try:
+            return code_digest(record.step, self.targets(record.settings)) != record.code
+        except (LookupError, ValueError, UserError):
+            # The step or a target no longer exists, or the settings are no longer valid.
+            return True
 
     def _inputs(self, record: Record) -> list[Made]:
-        """Return what a step read, the files of one run together."""
+        """Return the files that a run read, grouped by the runs that wrote them."""
         runs: dict[str, Made] = {}
         for file in (each for files in record.inputs.values() for each in files):
-            path = _target(self.base / file.path)
-            link = file.path if path == self.base / file.path else self._short(path)
-            found = read_record(path)
-            made = runs.setdefault(_run(found) if found else file.path, Made([], [], found))
-            made.files.append(file)
-            made.links.append(link)
+            found = read_record(self.base / file.path)
+            runs.setdefault(_run(found) if found else file.path, Made([], found)).files.append(file)
         return list(runs.values())
 
-    def _short(self, path: Path) -> str:
-        return str(path.relative_to(self.base) if path.is_relative_to(self.base) else path)
-
     def _shape(self, made: Made) -> str:
-        """Return what two runs have in common that were made alike, whatever their seed."""
+        """Return a key that is equal for runs that differ only in seed or shard, in all steps before them, too."""
         if made.record is None:
             return made.files[0].path
         run = _run(made.record)
         if run not in self._shapes:
-            # For records that lead in a circle.
+            # Ends the recursion where damaged records form a cycle.
             self._shapes[run] = ""
             settings = {key: value for key, value in made.record.settings.items() if key not in ALIKE}
             below = sorted(self._shape(each) for each in self._inputs(made.record))
@@ -147,34 +148,19 @@ class _Explained:
 
 
 def _run(record: Record) -> str:
-    """Return what the files of one run of a step have in common."""
+    """Return a key that is equal for the files of one run of a step."""
     return _json(record.model_dump(exclude={"file"}))
 
 
-def _target(path: Path) -> Path:
-    """Return the file that a link leads to; folders above it may be links, too, and stay as they are."""
-    seen: set[Path] = set()
-    while path.is_symlink() and path not in seen:
-        seen.add(path)
-        path = Path(*_normal((path.parent / path.readlink()).parts))
-    return path
-
-
-def _normal(parts: Iterable[str]) -> list[str]:
-    """Return the parts of a path without ``..``."""
-    found: list[str] = []
-    for part in parts:
-        if part == ".." and found and found[-1] != "..":
-            found.pop()
-        else:
-            found.append(part)
-    return found
-
-
 def _base(path: Path, record: Record) -> Path:
-    """Return the folder that the path in a file's record is relative to."""
-    parts, recorded = path.absolute().parts, Path(record.file.path).parts
-    return Path(*parts[: -len(recorded)]) if parts[-len(recorded) :] == recorded else Path()
+    """Return the folder that the path in a file's record is relative to, also where symlinks lead to the file."""
+    if Path(record.file.path).is_absolute():
+        return Path.cwd()
+    for folder in (*path.absolute().parents, *Path(os.path.realpath(path)).parents):
+        recorded = folder / record.file.path
+        if recorded.exists() and recorded.samefile(path):
+            return folder
+    return Path.cwd()
 
 
 def _names(made: Iterable[Made]) -> str:

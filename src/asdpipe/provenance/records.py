@@ -1,11 +1,11 @@
-"""Where results came from: a record beside every file that a step writes, ``provenance/NAME.json``.
+"""Records of how files were made: ``provenance/NAME.json`` beside every file that a step writes.
 
-Records are the same whenever the files are: they hold no times, and paths as the step was given them.
+Records are reproducible like the files: they hold no times, and paths as they were given to the step.
 """
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,24 +13,29 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asdpipe.artifacts.files import file_digest, written
 from asdpipe.errors import UserError
-from asdpipe.provenance.code import step_digest
+from asdpipe.provenance.code import code_digest
 
-# Larger files are not read again for their digest where a record of them has it.
+# The digest of a file larger than this (bytes) is taken from its record, without reading the file again.
 LARGE = 64_000_000
-# Where a step runs or fetches from is no setting of its result.
+# Of a chain of symlinks; the limit of Linux.
+MOST_LINKS = 40
+# Options that do not affect results.
 NOT_RECORDED = {"device", "mirrors", "torch_compile"}
-# What tells apart the runs of a step that have the same configuration.
+# Options that distinguish runs of a step with the same configuration.
 RUN = {"seed", "stage", "shard"}
+
+# Gives the targets of code_digest that the settings of a record select; it ignores keys that it does not know.
+Targets = Callable[[dict[str, Any]], Sequence[str]]
 
 
 class File(BaseModel):
-    """A file or folder that a step read or wrote."""
+    """A file or folder that a step reads or writes."""
 
     model_config = ConfigDict(frozen=True)
 
     path: str = Field(pattern=r"^[^\x00]*$")
     size: int | None = None
-    """In bytes; none: a folder, whose content has no digest."""
+    """In bytes; none for folders, which have no digest."""
     sha256: str | None = None
 
 
@@ -42,17 +47,27 @@ class Record(BaseModel):
     file: File
     step: str
     code: str
-    """Digest of the step's code."""
+    """Digest of the code of the step and of its targets."""
     settings: dict[str, Any]
+    """The step's ``--settings`` and its other options, such as seed and stage."""
     inputs: dict[str, list[File]]
     config: dict[str, list[dict[str, Any]]]
-    """Settings, defaults included, of this step and of all before it, by step; more than one where runs differ."""
+    """Settings of this step and of all steps before it, by step; several where runs of a step differ."""
     seeds: list[int]
-    """Of this step and of all before it."""
+    """Of this step and of all steps before it."""
 
 
-def recorded(step: Callable[..., None]) -> Callable[..., None]:
-    """Return a step that writes a record of every file it wrote, once all are there."""
+def no_targets(settings: dict[str, Any]) -> Sequence[str]:
+    """Return no targets: the settings select no code."""
+    return ()
+
+
+def recorded(step: Callable[..., None], targets: Targets = no_targets) -> Callable[..., None]:
+    """Return a step that also writes the records of its outputs, after all of them are complete.
+
+    Args:
+        targets: as for the digest in the params of the step's rule, so that both are equal.
+    """
 
     @functools.wraps(step)
     def run(**arguments: Any) -> None:
@@ -74,7 +89,7 @@ def recorded(step: Callable[..., None]) -> Callable[..., None]:
                 settings |= json.loads(value)
             elif value not in (None, [], ""):
                 settings[name] = value
-        code = step_digest(step.__module__.rpartition(".")[2], step.__name__)
+        code = code_digest(step.__name__, targets(settings))
         config, seeds = _lineage(step.__name__, settings, [file for files in inputs.values() for file in files])
         for path in outputs:
             record = Record(
@@ -93,33 +108,38 @@ def recorded(step: Callable[..., None]) -> Callable[..., None]:
 
 
 def record_path(path: Path) -> Path:
-    """Return where the record of a file lies."""
+    """Return the path of a file's record."""
     return path.parent / "provenance" / f"{path.name}.json"
 
 
 def read_record(path: Path) -> Record | None:
-    """Return the record of a file; none: it was not written by a step, or before there were records.
+    """Return the record of a file, or None; for a symlink the record beside its target counts before the one beside it.
 
     Raises:
         UserError: the record is damaged.
     """
-    try:
-        return Record.model_validate_json(record_path(path).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise UserError(f"{record_path(path)}: is not a record of a result ({reason}); delete it") from None
+    chain = [path]
+    while chain[-1].is_symlink() and len(chain) < MOST_LINKS:
+        chain.append(chain[-1].parent / chain[-1].readlink())
+    for place in map(record_path, reversed(chain)):
+        try:
+            return Record.model_validate_json(place.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UserError(f"{place}: is not a record of a result ({reason}); delete it") from None
+    return None
 
 
 def _lineage(
     step: str, settings: dict[str, Any], inputs: list[File]
 ) -> tuple[dict[str, list[dict[str, Any]]], list[int]]:
-    """Return configuration and seeds of a step and of all that its inputs came from."""
+    """Return the configuration and the seeds of a step and of all steps before it."""
     own = {key: value for key, value in settings.items() if key not in RUN}
     found = [(step, own)] if own else []
     seeds = {settings["seed"]} if "seed" in settings else set()
-    for record in filter(None, (read_record(Path(file.path).resolve()) for file in inputs)):
+    for record in filter(None, (read_record(Path(file.path)) for file in inputs)):
         found += [(name, each) for name, runs in record.config.items() for each in runs]
         seeds |= set(record.seeds)
     config: dict[str, list[dict[str, Any]]] = {}
@@ -131,9 +151,9 @@ def _lineage(
 
 
 def describe(path: Path) -> File:
-    """Return size and digest of a file, the digest of a large one from its record."""
+    """Return size and digest of a file; the digest of a large file comes from its record if the size is the same."""
     if path.is_file() and path.stat().st_size > LARGE:
-        record = read_record(path.resolve())
+        record = read_record(path)
         if record is not None and record.file.size == path.stat().st_size:
             return record.file.model_copy(update={"path": str(path)})
     return _described(path)

@@ -1,24 +1,36 @@
-"""Step 4, embed: the embedding of every clip of the data set."""
+"""The embedding of every clip of a split."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from numpy.typing import NDArray
 
 from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.tables import write_table
+from asdpipe.config.base import read_settings
+from asdpipe.config.method import NetworkSettings
+from asdpipe.data.audio import SAMPLE_RATE
+from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
+from asdpipe.models.build import build_extractor
 from asdpipe.models.files import load_model
-from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile
+from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import embed as embed_clips
+from asdpipe.training.embedding import refuse_short
+
+# A clip_seconds that differs by more from the clips' own length is most likely a mistake.
+FAR = 1.5
 
 logger = logging.getLogger(__name__)
 
 
 def embed(
+    settings: Settings,
     num_samples: Number,
+    clips: InFile,
     index: InFile,
     samples: InFile,
     embeddings: OutFile,
@@ -26,13 +38,37 @@ def embed(
     description: MaybeFile = None,
     device: Device = "auto",
 ) -> None:
-    """Embed all clips of a data set.
+    """Embed all clips of a split of a data set.
 
     Args:
-        num_samples: length that clips are tiled or cut to.
-        weights, description: of the model; without them clips become log-mel statistics (raw_logmel).
+        settings: of the network; num_samples: length that clips are tiled or cut to.
+        clips, index, samples: of the split.
+        weights, description: of the trained network; without them it is taken as it is.
     """
+    facts: dict[str, Any]
+    if weights is not None and description is not None:
+        extractor, facts = load_model(weights, description), {"weights_sha256": file_digest(weights)}
+    else:
+        network = read_settings(NetworkSettings, settings).network.model_dump(mode="json")
+        extractor, facts = build_extractor(network, num_samples=num_samples), {"network": network}
     waveforms = Waveforms([(index, samples)])
+    refuse_short(waveforms, extractor.min_samples)
+    if extractor.num_samples is not None:
+        compare_lengths(waveforms, extractor.num_samples)
+    table = packed_clips(clips, index)
+    vectors: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(table)
+    # Most extractors are the same for all machine types, and embed all clips in one pass.
+    extractors = {machine: extractor.of_machine(machine) for machine in sorted(set(table.machine))}
+    for one in dict.fromkeys(extractors.values()):
+        rows = np.flatnonzero(table.machine.map(extractors) == one).tolist()
+        batches = embed_clips(one, (waveforms[row] for row in rows), len(rows), pick_device(device))
+        for row, vector in zip(rows, (vector for batch in batches for vector in batch), strict=True):
+            vectors[row] = vector
+    write_table("embeddings", pd.DataFrame({"clip_id": table.clip_id, "embedding": vectors}), embeddings, facts)
+
+
+def compare_lengths(waveforms: Waveforms, num_samples: int) -> None:
+    """Warn of clips whose end is not scored, and of a clip_seconds that is far from the clips' own length."""
     longer = waveforms.lengths > num_samples
     if longer.any():
         logger.warning(
@@ -41,16 +77,10 @@ def embed(
             num_samples,
             waveforms.clip_ids[longer][0],
         )
-    network: nn.Module
-    if weights is not None and description is not None:
-        network, num_samples = load_model(weights, description)
-        facts = {"weights_sha256": file_digest(weights)}
-    else:
-        # Only the yardstick needs torchaudio.
-        from asdpipe.models.log_mel import LogMelStatistics
-
-        network, facts = LogMelStatistics(), {"method": "raw_logmel"}
-    batches = embed_clips(network, waveforms, len(waveforms), num_samples, pick_device(device))
-    vectors = np.concatenate(list(batches))
-    frame = pd.DataFrame({"clip_id": waveforms.clip_ids, "embedding": list(vectors)})
-    write_table("embeddings", frame, embeddings, facts)
+    typical = float(np.median(waveforms.lengths)) if len(waveforms) else num_samples
+    if not num_samples / FAR <= typical <= num_samples * FAR:
+        logger.warning(
+            "half of the clips last %.3g s or less, clip_seconds is %.3g s: set it to the clips' usual length",
+            typical / SAMPLE_RATE,
+            num_samples / SAMPLE_RATE,
+        )

@@ -1,4 +1,4 @@
-"""Step 6, select: the pseudo-anomalous set for the next stage."""
+"""The pseudo-anomalous set for the next stage (paper §4.1)."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from typer import Option
 
 from asdpipe.artifacts.tables import read_arrow, read_table, write_table
-from asdpipe.config.method import Method
+from asdpipe.config.base import read_settings
+from asdpipe.config.method import SelectSettings
 from asdpipe.errors import UserError
 from asdpipe.method.selection import select as select_clips
 from asdpipe.method.selection import select_random
@@ -47,11 +48,11 @@ def select(
     """Select external clips by the scores of a stage.
 
     Args:
-        settings: uses external; stage, seed: only for selection at random, which stage 0 asks of first_stage.
-        representatives: of the stage; without them (stage 0), the manifest ``clips`` names the machine types.
+        settings: of the selection; stage, seed: only for selection at random, which stage 0 asks of first_stage.
+        representatives: of the stage; without them (stage 0), the training clips' manifest names the machine types.
         pool_index: of packed pools: bad clips are not there. Of others they are not among the scores.
     """
-    external = Method.model_validate_json(settings).external
+    external = read_settings(SelectSettings, settings).external
     names = read_arrow("pool_clips", pool_clips, ["clip_id"])["clip_id"].combine_chunks()
     machines = _machines(representatives, clips)
     n_out: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Step 3, train: assemble the classes of the stage, then train a network on them from scratch."""
+"""Train one stage from scratch: assemble the classes of its clips, then train on them."""
 
 import hashlib
 import logging
@@ -13,16 +13,20 @@ from typer import Option
 
 from asdpipe.artifacts.files import file_digest, write_csv
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.config.method import Method
+from asdpipe.config.base import read_settings
+from asdpipe.config.method import TrainingSettings
+from asdpipe.config.targets import targets
+from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
-from asdpipe.errors import UserError
-from asdpipe.method.classes import class_indices, external_class, original_class
+from asdpipe.method.objectives import Sum
+from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model
-from asdpipe.provenance.code import step_digest
+from asdpipe.provenance.code import code_digest
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, TorchCompile
-from asdpipe.training import fit as loop
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device
+from asdpipe.training.job import Job
+from asdpipe.training.labels import assemble_labels
 from asdpipe.training.state import Checkpoint
 
 PoolFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Packed shards of the pool, in order.")]
@@ -55,31 +59,31 @@ def train(
     """Train one stage.
 
     Args:
-        settings: uses labels, network, loss, triplet, training.
-        num_samples: length of the network's input.
+        settings: the method's training settings.
+        num_samples: length that clips are tiled or cut to.
+        clips, index, samples: of the training clips.
         pseudo_labels, selected: from the previous stage; none in stage 1.
         pool_index, pool_samples: all shards of the pool, needed with ``selected``.
     """
-    method = Method.model_validate_json(settings)
+    used = read_settings(TrainingSettings, settings)
     external = None if selected is None else read_table("selected", selected)
     packs = [(index, samples), *zip(pool_index, pool_samples, strict=True)]
     waveforms = Waveforms(packs, [] if external is None else external.clip_id.tolist())
-    table = assemble_labels(
-        training_clips(clips, index),
+    table, classes = assemble_labels(
+        packed_clips(clips, index),
+        used.labeller(),
         None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
         None if external is None else external[external.clip_id.isin(waveforms.clip_ids[waveforms.in_pool])],
-        method,
     )
-    classes = class_indices(table.origin, table.class_name)[1]
     counts = table.origin.value_counts()
     logger.info("stage %d: %s clips in %d classes", stage, counts.to_dict(), len(classes))
-    groups = noise_groups(table)
-    if len(classes) == 1:
+    if len(classes) == 1 and used.training.uses_classes:
         logger.warning(
             "there is one class only: nothing to tell apart, so this stage learns nothing; "
             "a data set of one machine type needs a pool and external.first_stage: random"
         )
-    if groups.max() == 0 and method.triplet.enabled and method.triplet.noise_from == "other_machine":
+    groups = noise_groups(table)
+    if groups.max() == 0 and used.mixes_machines:
         logger.warning(
             "there is one machine type and no external clip: without background noise the triplet loss is left out"
         )
@@ -90,37 +94,38 @@ def train(
         groups,
         (table.domain == "target").to_numpy(),
     )
-    used = method.model_dump(mode="json", include={"labels", "network", "loss", "triplet", "training"})
-    checkpoint = Checkpoint(
-        weights.with_name(CHECKPOINT),
-        {"settings": used, "num_samples": num_samples, "stage": stage, "seed": seed}
-        | made_from(table, packs, step_digest("train", "train")),
+    stated = used.model_dump(mode="json")
+    made_of = {"settings": stated, "num_samples": num_samples, "stage": stage, "seed": seed}
+    made_of |= made_from(table, packs, code_digest("train", targets(stated)))
+    job = Job(
+        data,
+        table.machine.to_numpy(dtype=object),
+        stated["network"],
+        lambda **context: build_extractor(stated["network"], num_samples=num_samples, **context),
+        lambda embedding_shape: Sum(used.objectives(embedding_shape, len(classes))),
+        (seed, stage),
+        pick_device(device),
+        lambda name: Checkpoint(
+            weights.with_name(f"{name}.{CHECKPOINT}" if name else CHECKPOINT), made_of | {"name": name}
+        ),
+        torch_compile,
     )
-    with checkpoint.stoppable():
-        network, losses = loop.train(
-            data,
-            len(classes),
-            method,
-            num_samples,
-            (seed, stage),
-            pick_device(device),
-            checkpoint,
-            torch_compile=torch_compile,
-        )
+    trained = used.training.build().train(job)
     write_table("labels", table, labels)
-    write_csv(losses, history)
+    write_csv(trained.history, history)
     save_model(
-        network,
+        trained.extractor,
+        trained.network,
+        num_samples,
         weights,
         description,
-        method.network,
-        num_samples,
         stage=stage,
         seed=seed,
-        classes=[f"{origin}:{name}" for origin, name in classes],
-        training=method.model_dump(mode="json", include={"labels", "loss", "triplet", "training"}),
+        classes=[f"{each.origin}:{each.name}" for each in classes],
+        training={name: value for name, value in stated.items() if name != "network"},
     )
-    checkpoint.remove()
+    for checkpoint in trained.checkpoints:
+        checkpoint.remove()
 
 
 def made_from(table: pd.DataFrame, packs: Sequence[tuple[Path, Path]], code: str) -> dict[str, Any]:
@@ -133,19 +138,6 @@ def made_from(table: pd.DataFrame, packs: Sequence[tuple[Path, Path]], code: str
     return {"labels": rows, "packs": files, "code": code}
 
 
-def training_clips(clips: Path, index: Path) -> pd.DataFrame:
-    """Return the manifest's training clips that were packed; those of unknown domain count as source."""
-    table = read_table("clips", clips)
-    table = packed_clips(table[table.split == "train"], index)
-    return table.assign(domain=table.domain.fillna("source"))
-
-
-def packed_clips(table: pd.DataFrame, index: Path) -> pd.DataFrame:
-    """Return the rows whose clips were packed; bad ones may have been left out."""
-    packed = read_table("waveforms", index, ["clip_id"]).clip_id
-    return table[table.clip_id.isin(packed)].reset_index(drop=True)
-
-
 def noise_groups(table: pd.DataFrame) -> NDArray[np.int32]:
     """Return the group of every clip (clips,): the background noise of a positive comes from another group (eq. 8).
 
@@ -153,49 +145,3 @@ def noise_groups(table: pd.DataFrame) -> NDArray[np.int32]:
     """
     group = table.machine if table.machine.nunique() > 1 else table.origin
     return group.astype("category").cat.codes.to_numpy(dtype=np.int32)
-
-
-def assemble_labels(
-    clips: pd.DataFrame, pseudo_labels: pd.DataFrame | None, selected: pd.DataFrame | None, method: Method
-) -> pd.DataFrame:
-    """Return the table of labels of a stage.
-
-    Args:
-        clips: manifest of the training clips; pseudo_labels, selected: tables of the previous stage, or None.
-
-    Raises:
-        UserError: a training clip has no attributes or no pseudo-label, but its class needs them.
-    """
-    if method.labels == "attribute" and clips.attributes.isna().any():
-        machines = ", ".join(sorted(set(clips.machine[clips.attributes.isna()])))
-        message = (
-            f"labels: attribute needs attributes for every training clip; {machines} lacks some; use labels: machine"
-        )
-        raise UserError(message)
-    cluster: dict[str, int] = {}
-    if pseudo_labels is not None:
-        cluster = dict(zip(pseudo_labels.clip_id, pseudo_labels.cluster, strict=True))
-        if missing := sorted(set(clips.clip_id) - set(cluster)):
-            message = f"the pseudo-labels of the stage before lack {len(missing)} training clips, e.g. {missing[0]}"
-            raise UserError(f"{message}; delete them and run again")
-    several_sections = clips.groupby("machine").section.nunique() > 1
-    names = [
-        original_class(
-            clip.machine,
-            clip.section if several_sections[clip.machine] else None,
-            clip.attributes,
-            clip.domain,
-            cluster.get(clip.clip_id),
-            method.labels,
-        )
-        for clip in clips.itertuples()
-    ]
-    table = clips[["clip_id", "machine", "domain"]].assign(origin="original", class_name=names)
-    if selected is not None and len(selected):
-        external = selected[["clip_id", "machine"]].assign(
-            domain="source",
-            origin="external",
-            class_name=[external_class(*each) for each in zip(selected.machine, selected.mid, strict=True)],
-        )
-        table = pd.concat([table, external], ignore_index=True)
-    return table.assign(class_index=class_indices(table.origin, table.class_name)[0])

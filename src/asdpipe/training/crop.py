@@ -1,4 +1,4 @@
-"""The samples of training batches: cut out of the packed waveforms, or out of a copy of them on the GPU."""
+"""Crops: the samples of training batches, from the packed waveforms or from a copy of them on the GPU."""
 
 from collections.abc import Callable
 
@@ -13,27 +13,27 @@ from asdpipe.training.batches import Batch, TrainingSet
 # Of a GPU's free memory; 14,000 clips of 18 s are 8 GB.
 RESIDENT_SHARE = 0.4
 
-Cut = Callable[[Batch], Tensor]
+Crop = Callable[[Batch], Tensor]
 """Returns the waveforms of a batch, float32 (batch, samples) in [-1, 1)."""
 
 
-def cutter(clips: TrainingSet, num_samples: int, device: torch.device) -> Cut:
-    """Return what cuts batches out of the clips: on the GPU if all clips fit there, else on the CPU."""
+def make_crop(clips: TrainingSet, num_samples: int, device: torch.device) -> Crop:
+    """Return what crops batches: on the GPU if all clips fit there, else on the CPU."""
     if device.type == "cuda":
         size = 2 * sum(len(clips[clip]) for clip in range(len(clips)))
         if size < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             return on_device(clips, num_samples, device)
 
-    def cut(batch: Batch) -> Tensor:
+    def crop(batch: Batch) -> Tensor:
         rows = [tile(clips[clip], num_samples, start) for clip, start in zip(batch.clip, batch.offset, strict=True)]
         x = torch.from_numpy(to_float(np.stack(rows)))
         return x.pin_memory() if device.type == "cuda" else x
 
-    return cut
+    return crop
 
 
-def on_device(clips: TrainingSet, num_samples: int, device: torch.device) -> Cut:
-    """Copy all clips to the device; return what cuts batches out of them there."""
+def on_device(clips: TrainingSet, num_samples: int, device: torch.device) -> Crop:
+    """Copy all clips to the device; return what crops batches there."""
     lengths = np.array([len(clips[clip]) for clip in range(len(clips))])
     ends = lengths.cumsum()
     samples = torch.empty(int(ends[-1]), dtype=torch.int16, device=device)
@@ -42,10 +42,10 @@ def on_device(clips: TrainingSet, num_samples: int, device: torch.device) -> Cut
         samples[end - length : end] = torch.from_numpy(clips[clip].copy())
     steps = torch.arange(num_samples, device=device)
 
-    def cut(batch: Batch) -> Tensor:
+    def crop(batch: Batch) -> Tensor:
         start, length = (ends - lengths)[batch.clip], lengths[batch.clip]
         facts = torch.from_numpy(np.stack([start, length, batch.offset])).to(device, non_blocking=True)
         first, period, offset = facts[:, :, None]
         return samples[first + (offset + steps) % period].float() / FULL_SCALE
 
-    return cut
+    return crop

@@ -1,4 +1,4 @@
-"""Embed whole clips, reproducibly: from sample 0, in evaluation mode, in float32."""
+"""Embed clips, reproducibly: from sample 0, in evaluation mode, in float32."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -6,48 +6,65 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from asdpipe.data.audio import FULL_SCALE
+from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
+from asdpipe.data.waveforms import Waveforms
+from asdpipe.errors import UserError
 from asdpipe.method.augment import tile
+from asdpipe.models.base import FeatureExtractor
 from asdpipe.progress import Progress
 from asdpipe.training.device import full_precision
-from asdpipe.training.prefetch import ahead
+from asdpipe.training.prefetch import prefetch
 
 BATCH, GPU_BATCH = 32, 128
 
 
 @torch.inference_mode()
 def embed(
-    network: nn.Module,
-    waveforms: Iterable[NDArray[np.int16]],
-    total: int,
-    num_samples: int,
-    device: torch.device,
+    extractor: FeatureExtractor, waveforms: Iterable[NDArray[np.int16]], total: int, device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the embeddings of all clips in order, float32 (batch, dim). At most two batches of clips are in memory.
+    """Yield the embeddings of clips in order, float32 (batch, branches * dim), computed without TF32 on a GPU too.
 
-    On a GPU this is float32 too, not TF32.
+    At most two batches of clips are in memory.
 
     Args:
-        network: maps waveforms (batch, num_samples) to (batch, ...), which is flattened to (batch, dim).
-        waveforms: int16 (samples,) per clip, of any length.
+        waveforms: 16 kHz clips of any lengths, tiled or cut to the extractor's ``num_samples``.
         total: number of clips, for the progress display.
     """
-    network = network.eval().to(device)
+    extractor = extractor.eval().to(device)
     progress = Progress("embedding", total, "clip")
     on_gpu = device.type == "cuda"
-    for samples in ahead(_batches(waveforms, num_samples, GPU_BATCH if on_gpu else BATCH)):
+    for samples in prefetch(_batches(waveforms, extractor.num_samples, GPU_BATCH if on_gpu else BATCH)):
         packed = torch.from_numpy(samples)
         x = (packed.pin_memory() if on_gpu else packed).to(device, non_blocking=True).float().div_(FULL_SCALE)
         with full_precision():
-            embedding = network(x)
+            embedding = extractor(x)
         yield embedding.flatten(1).float().cpu().numpy()
         progress.advance(len(samples))
     progress.close()
 
 
-def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int, size: int) -> Iterator[NDArray[np.int16]]:
+def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int | None, size: int) -> Iterator[NDArray[np.int16]]:
     clips = iter(waveforms)
+    if num_samples is None:
+        # Whole clips differ in length.
+        yield from (clip[None].copy() for clip in clips)
+        return
     while batch := [tile(clip, num_samples) for clip in islice(clips, size)]:
         yield np.stack(batch)
+
+
+def refuse_short(waveforms: Waveforms, min_samples: int) -> None:
+    """Stop at clips that are too short for an extractor.
+
+    Raises:
+        UserError: there are some.
+    """
+    short = waveforms.clip_ids[waveforms.lengths < min_samples]
+    if len(short):
+        seconds = min_samples / SAMPLE_RATE
+        message = (
+            f"clips shorter than {seconds:g} s, which the network needs: {len(short)}, e.g. {short[0]}; "
+            f"remove them, or set the data set's min_seconds: {seconds:g} and on_bad_clip: skip"
+        )
+        raise UserError(message)

@@ -1,4 +1,4 @@
-"""Work that is done while other work goes on."""
+"""Batches that are made while the ones before are used."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +7,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items in order, each made in a thread while the one before is used; errors come where they belong."""
+def prefetch(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items in order, each made in a thread while the one before is used; errors are raised at their item."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(next, iterator, end)

@@ -1,4 +1,4 @@
-"""Interrupted trainings: their state on disk, so that one that is started again ends as if nothing had happened."""
+"""The state of a training on disk: an interrupted training that is started again ends with the same bytes."""
 
 import hashlib
 import json
@@ -22,25 +22,25 @@ from asdpipe.artifacts.files import written
 from asdpipe.errors import UserError
 
 # Counts changes of what a checkpoint holds: an old one must not be read as a new one.
-FORMAT = 1
-DRAWS, LOSSES = "draws", "losses"
+FORMAT = 2
+RNG, LOSSES = "rng", "losses"
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Running:
-    """All that decides how a training goes on."""
+class TrainingState:
+    """Everything that decides how a training continues."""
 
     modules: Mapping[str, nn.Module]
     optimizer: torch.optim.Optimizer
-    draws: torch.Generator
+    rng: torch.Generator
     order: np.random.Generator | None = None
-    """Draws the batches of an epoch, if ``draws`` does not."""
+    """Draws the batches of an epoch, if ``rng`` does not."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """A row for every epoch that is done."""
-    losses: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
-    """Of the steps that are done of the epoch that is not, (steps, 2)."""
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """Of the finished steps of an unfinished epoch, (steps, terms)."""
 
     def __post_init__(self) -> None:
         self._note_order()
@@ -62,7 +62,7 @@ class Running:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors, and what is JSON-able."""
-        tensors = {DRAWS: self.draws.get_state(), LOSSES: self.losses}
+        tensors = {RNG: self.rng.get_state(), LOSSES: self.losses}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
         for number, values in self.optimizer.state_dict()["state"].items():
@@ -89,7 +89,7 @@ class Running:
             same = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
             content["state"][int(number)][key] = same
         self.optimizer.load_state_dict(content)
-        self.draws.set_state(tensors[DRAWS])
+        self.rng.set_state(tensors[RNG])
         self.losses = tensors[LOSSES]
         self.history = list(facts["history"])
         if self.order:
@@ -98,11 +98,11 @@ class Running:
 
 
 class Interrupted(UserError):
-    """The process was asked to end, and did so after the step that it was at."""
+    """A signal asked the process to end; it did so after finishing its step."""
 
 
 class Checkpoint:
-    """The state of a training in one file, which only a training of the same things reads.
+    """A training state in one file, read only by a training of the same settings, inputs and code.
 
     Args:
         path: beside the artifacts that the training makes.
@@ -116,28 +116,28 @@ class Checkpoint:
         self.stop_asked = threading.Event()
         """Whether a signal asks for an end: then ``save`` raises."""
 
-    def save(self, running: Running) -> None:
+    def save(self, state: TrainingState) -> None:
         """Write the state; the file before stays until this one is whole.
 
         Raises:
             Interrupted: it is written, and the process is asked to end.
         """
-        tensors, facts = running.state()
+        tensors, facts = state.state()
         metadata = {"made_of": self._identity, "facts": json.dumps(facts)}
         with written(self.path) as temporary:
             temporary.write_bytes(safetensors.torch.save(tensors, metadata))
-        self.end_if_asked(running)
+        self.end_if_asked(state)
 
-    def end_if_asked(self, running: Running) -> None:
+    def end_if_asked(self, state: TrainingState) -> None:
         """Raise ``Interrupted`` if the process is asked to end; the state must have been saved."""
         if self.stop_asked.is_set():
             message = (
-                f"stopped by a signal after epoch {len(running.history)} and {len(running.losses)} steps; "
+                f"stopped by a signal after epoch {len(state.history)} and {len(state.losses)} steps; "
                 "nothing is lost: run the same command again and the training goes on from there"
             )
             raise Interrupted(message)
 
-    def restore(self, running: Running) -> None:
+    def restore(self, state: TrainingState) -> None:
         """Bring a training to the state that was saved; without one of the same training it stays as it is.
 
         Raises:
@@ -156,13 +156,11 @@ class Checkpoint:
             logger.warning("%s: is of other settings, inputs or code, starting from the beginning", self.path)
             return
         try:
-            running.restore(tensors, json.loads(metadata["facts"]))
+            state.restore(tensors, json.loads(metadata["facts"]))
         except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
             # Something may have been restored by now: there is no way back to the beginning.
             raise UserError(f"{self.path}: does not fit this training ({error}); delete it and run again") from None
-        logger.info(
-            "going on after epoch %d and %d steps, from %s", len(running.history), len(running.losses), self.path
-        )
+        logger.info("going on after epoch %d and %d steps, from %s", len(state.history), len(state.losses), self.path)
 
     def remove(self) -> None:
         """Remove the file: the training has ended well, and its artifacts are there."""

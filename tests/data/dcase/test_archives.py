@@ -27,15 +27,15 @@ COPIED = {
 )
 def test_every_year_has_an_archive_per_development_and_two_per_evaluation_machine_type(year, dev, evaluation):
     found = archives(year, BOTH)
-    assert [sum(each.part == part for each in found) for part in BOTH] == [dev, evaluation]
-    assert len({each.url_path for each in found}) == len({each.name for each in found}) == dev + evaluation
-    assert archives(year, ("dev",)) == [each for each in found if each.part == "dev"]
-    assert archives(year, ("eval",)) == [each for each in found if each.part == "eval"]
+    assert [sum(archive.part == part for archive in found) for part in BOTH] == [dev, evaluation]
+    assert len({archive.url_path for archive in found}) == len({archive.name for archive in found}) == dev + evaluation
+    assert archives(year, ("dev",)) == [archive for archive in found if archive.part == "dev"]
+    assert archives(year, ("eval",)) == [archive for archive in found if archive.part == "eval"]
 
 
 def test_years_do_not_share_a_record():
-    records = [{each.record for each in archives(year, BOTH)} for year in YEARS]
-    assert [len(each) for each in records] == [3] * 6
+    records = [{archive.record for archive in archives(year, BOTH)} for year in YEARS]
+    assert [len(of_year) for of_year in records] == [3] * 6
     assert len(set.union(*records)) == 18
 
 
@@ -88,11 +88,13 @@ def test_years_do_not_share_a_record():
     ],
 )
 def test_archives_have_their_published_addresses(year, machine, expected):
-    assert [each.url_path for each in archives(year, BOTH, [machine])] == [f"/records/{each}" for each in expected]
+    assert [archive.url_path for archive in archives(year, BOTH, [machine])] == [
+        f"/records/{path}" for path in expected
+    ]
 
 
 def test_published_checksums_are_all_used_and_no_others():
-    counts = {year: sum(each.md5 is not None for each in archives(year, BOTH)) for year in YEARS}
+    counts = {year: sum(archive.md5 is not None for archive in archives(year, BOTH)) for year in YEARS}
     assert counts == {2020: 18, 2021: 0, 2022: 0, 2023: 21, 2024: 0, 2025: 0}
 
 
@@ -102,7 +104,9 @@ def test_checksums_are_those_of_the_published_table():
     table = SPEC.read_text().partition("MD5 (2020 and 2023 only")[2].partition("2021, 2022, 2024, 2025 md5")[0]
     published = re.findall(r"(\w+\.zip) \| ([0-9a-f]{32})", table)
     assert len(published) == 39
-    assert sorted(published) == sorted((each.name, each.md5) for year in (2020, 2023) for each in archives(year, BOTH))
+    assert sorted(published) == sorted(
+        (archive.name, archive.md5) for year in (2020, 2023) for archive in archives(year, BOTH)
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import os
 
 import pytest
+from asdpipe.steps.manifest import manifest
 
 from asdpipe.artifacts.tables import read_table
 from asdpipe.data.dcase import manifest as dcase
 from asdpipe.errors import UserError
-from asdpipe.steps.manifest import manifest
-from tests.dcase_trees import GROUND_TRUTH, same_manifest, write_truth, write_year
+from tests.dcase_trees import GROUND_TRUTH, list_all, same_manifest, write_truth, write_year
 
 YEARS = [2020, 2021, 2022, 2023, 2024, 2025]
 
@@ -18,7 +18,7 @@ YEARS = [2020, 2021, 2022, 2023, 2024, 2025]
 def test_every_layout_of_every_year_is_read(tmp_path, year, layout):
     expected = write_year(tmp_path / "tree", year, layout=layout, counts=1)
     write_truth(tmp_path / "truth", year, tmp_path / "tree")
-    clips = dcase.list_clips(tmp_path / "tree", "set", year=year, truth=tmp_path / "truth", check_counts=False)
+    clips = list_all(tmp_path / "tree", "set", year=year, truth=tmp_path / "truth", check_counts=False)
     same_manifest(clips, expected)
     assert (clips.sample_rate == 16_000).all()
     if year == 2020:
@@ -35,14 +35,14 @@ def no_headers(monkeypatch):
 def test_a_full_year_has_the_published_counts_and_one_file_too_few_or_too_many_is_reported(tmp_path, no_headers, year):
     expected = write_year(tmp_path, year, counts="published")
     assert len(expected) == {2023: 16_800, 2024: 19_200}[year]
-    clips = dcase.list_clips(tmp_path, "set", year=year, truth=GROUND_TRUTH, revealed=False)
+    clips = list_all(tmp_path, "set", year=year, truth=GROUND_TRUTH, revealed=False)
     same_manifest(clips, expected, "attributes")
 
     train = tmp_path / "dev_data/raw/valve/train"
     gone = next(train.glob("*_target_*"))
     gone.rename(train / gone.name.replace("target", "source").replace("normal_", "normal_9"))
     with pytest.raises(UserError) as error:
-        dcase.list_clips(tmp_path, "set", year=year, truth=GROUND_TRUTH)
+        list_all(tmp_path, "set", year=year, truth=GROUND_TRUTH)
     assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
         "dev valve section 00 train source normal: 991 clips, published are 990",
         "dev valve section 00 train target normal: 9 clips, published are 10",
@@ -65,7 +65,7 @@ def test_real_hidden_attributes_are_revealed_in_a_tree(tmp_path, no_headers):
     for name in names:
         if name.startswith("train"):
             (folder / name).hardlink_to(folder / "wave")
-    clips = dcase.list_clips(tmp_path, "set", ["ToyPet"], year=2025, truth=GROUND_TRUTH)
+    clips = list_all(tmp_path, "set", ["ToyPet"], year=2025, truth=GROUND_TRUTH)
     clips = clips[clips.split != "supplemental"]
     assert len(clips) == 1200
     for path, domain, is_normal, attributes in zip(
@@ -83,16 +83,16 @@ def test_parts_and_machines_limit_every_layout(tmp_path):
         root = tmp_path / layout
         expected = write_year(root, 2023, layout=layout, machines=["fan", "valve", "shaker"], counts=1)
         write_truth(root / "ground_truth", 2023, root)
-        clips = dcase.list_clips(root, "set", ["fan", "shaker"], year=2023, check_counts=False)
+        clips = list_all(root, "set", ["fan", "shaker"], year=2023, check_counts=False)
         same_manifest(clips, expected[expected.machine != "valve"])
         for part in ("dev", "eval"):
-            clips = dcase.list_clips(root, "set", year=2023, parts=[part], check_counts=False)
+            clips = list_all(root, "set", year=2023, parts=[part], check_counts=False)
             same_manifest(clips, expected[expected.part == part])
 
 
 def test_the_ids_of_2020_tell_dev_from_eval_in_a_renamed_tree(tmp_path):
     write_year(tmp_path, 2020, layout="asdkit", machines=["fan", "ToyCar"], counts=1)
-    clips = dcase.list_clips(tmp_path, "set", year=2020, check_counts=False)
+    clips = list_all(tmp_path, "set", year=2020, check_counts=False)
     ids = clips.groupby(["machine", "part"]).section.unique().map(sorted).to_dict()
     assert ids == {
         ("fan", "dev"): ["00", "02", "04", "06"],
@@ -111,13 +111,13 @@ def test_a_file_in_the_folder_of_the_other_part_is_an_error(tmp_path):
         with pytest.raises(
             UserError, match=r"0099_m-n_A.wav: section 03 of fan is in DCASE 2022's eval set, .*dev_data"
         ):
-            dcase.list_clips(tmp_path, "set", year=2022, parts=parts, check_counts=False)
+            list_all(tmp_path, "set", year=2022, parts=parts, check_counts=False)
 
 
 def test_a_tree_of_another_year_is_an_error(tmp_path):
     write_year(tmp_path, 2024, machines=["fan", "HairDryer"])
     with pytest.raises(UserError, match=r"DCASE 2023 has no section 00 of machine type HairDryer.*year and root"):
-        dcase.list_clips(tmp_path, "set", year=2023, check_counts=False)
+        list_all(tmp_path, "set", year=2023, check_counts=False)
 
 
 def test_a_development_clip_must_have_a_label(tmp_path):
@@ -125,16 +125,16 @@ def test_a_development_clip_must_have_a_label(tmp_path):
     test = tmp_path / "dev_data/raw/fan/test"
     next(test.iterdir()).rename(test / "section_00_0000.wav")
     with pytest.raises(UserError, match=r"section_00_0000.wav: a development clip without normal or anomaly"):
-        dcase.list_clips(tmp_path, "set", year=2023, check_counts=False)
+        list_all(tmp_path, "set", year=2023, check_counts=False)
 
 
 def test_an_evaluation_set_that_is_not_there_is_reported(tmp_path):
     write_year(tmp_path, 2023, parts=["dev"], counts=1)
     with pytest.raises(UserError, match=r"(?s)eval bandsaw is not there.*eval Vacuum is not there"):
-        dcase.list_clips(tmp_path, "set", year=2023)
+        list_all(tmp_path, "set", year=2023)
     with pytest.raises(UserError, match="has no clips of part eval"):
-        dcase.list_clips(tmp_path, "set", year=2023, parts=["eval"], check_counts=False)
-    assert set(dcase.list_clips(tmp_path, "set", year=2023, check_counts=False).part) == {"dev"}
+        list_all(tmp_path, "set", year=2023, parts=["eval"], check_counts=False)
+    assert set(list_all(tmp_path, "set", year=2023, check_counts=False).part) == {"dev"}
 
 
 def test_a_development_set_that_is_not_there_is_reported(tmp_path):
@@ -145,14 +145,16 @@ def test_a_development_set_that_is_not_there_is_reported(tmp_path):
 
 def test_folders_are_listed_for_every_layout(tmp_path):
     write_year(tmp_path / "a", 2021, machines=["fan"])
-    assert dcase.clip_folders(tmp_path / "a", parts=["dev"]) == [
-        str(tmp_path / "a/dev_data/raw/fan" / split) for split in ("train", "source_test", "target_test")
+    assert dcase.clip_folders(tmp_path / "a", "test", parts=["dev"]) == [
+        str(tmp_path / "a/dev_data/raw/fan" / folder) for folder in ("source_test", "target_test")
     ]
-    assert len(dcase.clip_folders(tmp_path / "a")) == 6
+    assert dcase.clip_folders(tmp_path / "a", "train") == [
+        str(tmp_path / f"a/{part}_data/raw/fan/train") for part in ("dev", "eval")
+    ]
+    assert dcase.clip_folders(tmp_path / "a", "supplemental") == []
     write_year(tmp_path / "b", 2025, machines=["fan", "ToyPet"], layout="merged")
-    assert dcase.clip_folders(tmp_path / "b", ["fan"]) == [
-        str(tmp_path / "b/dev_data/fan" / split) for split in ("train", "test", "supplemental")
-    ]
+    for split in ("train", "test", "supplemental"):
+        assert dcase.clip_folders(tmp_path / "b", split, ["fan"]) == [str(tmp_path / "b/dev_data/fan" / split)]
     # The folder of a renamed tree may hold both parts.
     assert [machine for _, machine, _ in dcase.machine_folders(tmp_path / "b", parts=["eval"])] == ["ToyPet", "fan"]
 
@@ -188,4 +190,4 @@ def test_file_names_that_are_not_utf_8_are_named(tmp_path, write_dcase):
     clip = next((root / "fan/train").iterdir())
     clip.rename(os.fsdecode(os.fsencode(clip.with_suffix("")) + b"_\xfc.wav"))
     with pytest.raises(UserError, match=r"the file name 'fan/train/.*_\\udcfc.wav' is not UTF-8; rename the file"):
-        dcase.list_clips(root, "d")
+        list_all(root, "d")

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from asdpipe.data.dcase import manifest as dcase
 from asdpipe.data.dcase.names import Clip, parse_clip
 from asdpipe.data.dcase.truth import hide_attributes, label_evaluation, reveal_attributes
 from asdpipe.errors import UserError
-from tests.dcase_trees import GROUND_TRUTH, real_eval_test, same_manifest, write_truth, write_year
+from tests.dcase_trees import GROUND_TRUTH, list_all, real_eval_test, same_manifest, write_truth, write_year
 
 needs_truth = pytest.mark.skipif(not GROUND_TRUTH.is_dir(), reason=f"no shared ground truth ({GROUND_TRUTH})")
 SQUARE = (50, 50, 50, 50)
@@ -164,7 +163,7 @@ def test_ground_truth_is_found_wherever_it_lies(tmp_path, year, place):
     expected = write_year(tmp_path / "tree", year, machines=machines)
     write_truth(tmp_path / place.format(year=year), year, tmp_path / "tree")
     truth = None if place.startswith("tree") else tmp_path / "truth"
-    clips = dcase.list_clips(tmp_path / "tree", "set", year=year, truth=truth, check_counts=False)
+    clips = list_all(tmp_path / "tree", "set", year=year, truth=truth, check_counts=False)
     same_manifest(clips, expected)
 
 
@@ -177,7 +176,7 @@ def test_several_years_may_share_a_folder(tmp_path):
                 source = tmp_path / f"other{other}"
                 write_year(source, other, machines=["slider", "bearing"], parts=["dev"], counts=4)
             write_truth(tmp_path / f"truth{year}/dcase2023_baseline/attributes/dcase{other}t2", other, source)
-        clips = dcase.list_clips(
+        clips = list_all(
             tmp_path / f"tree{year}", "set", year=year, truth=tmp_path / f"truth{year}", check_counts=False
         )
         same_manifest(clips, expected)
@@ -187,7 +186,7 @@ def test_several_years_may_share_a_folder(tmp_path):
 def test_a_list_lies_in_a_repository_that_is_named_after_another_year(tmp_path, year):
     expected = write_year(tmp_path / "tree", year, machines=["fan", "ToyPet"])
     write_truth(tmp_path / "dcase2023_task2_baseline_ae/datasets", year, tmp_path / "tree")
-    clips = dcase.list_clips(tmp_path / "tree", "set", year=year, truth=tmp_path, check_counts=False)
+    clips = list_all(tmp_path / "tree", "set", year=year, truth=tmp_path, check_counts=False)
     same_manifest(clips, expected)
 
 
@@ -195,16 +194,16 @@ def test_two_files_that_differ_are_named_and_copies_are_fine(tmp_path):
     write_year(tmp_path / "tree", 2023, machines=["bandsaw"], parts=["eval"])
     for folder in ("one", "two"):
         write_truth(tmp_path / "truth" / folder, 2023, tmp_path / "tree")
-    dcase.list_clips(tmp_path / "tree", "set", year=2023, truth=tmp_path / "truth", check_counts=False)
+    list_all(tmp_path / "tree", "set", year=2023, truth=tmp_path / "truth", check_counts=False)
     file = tmp_path / "truth/two/ground_truth_data/ground_truth_bandsaw_section_00_test.csv"
     file.write_text(file.read_text().replace(",1", ",0", 1))
     with pytest.raises(UserError, match=r"one/.* and .*two/.*bandsaw.* differ"):
-        dcase.list_clips(tmp_path / "tree", "set", year=2023, truth=tmp_path / "truth", check_counts=False)
+        list_all(tmp_path / "tree", "set", year=2023, truth=tmp_path / "truth", check_counts=False)
 
 
 def test_without_ground_truth_labels_stay_unknown(tmp_path, caplog):
     write_year(tmp_path / "tree", 2023, machines=["bandsaw", "fan"])
-    clips = dcase.list_clips(tmp_path / "tree", "set", year=2023, check_counts=False)
+    clips = list_all(tmp_path / "tree", "set", year=2023, check_counts=False)
     eval_test = (clips.part == "eval") & (clips.split == "test")
     assert clips.is_normal.isna().tolist() == eval_test.tolist()
     assert clips.domain.isna().tolist() == eval_test.tolist()
@@ -222,7 +221,7 @@ def bandsaw(tmp_path):
 
 
 def list_bandsaw(folder: Path, **options):
-    return dcase.list_clips(folder / "tree", "set", ["bandsaw"], year=2023, truth=folder / "truth", **options)
+    return list_all(folder / "tree", "set", ["bandsaw"], year=2023, truth=folder / "truth", **options)
 
 
 def edit(folder: Path, kind: str, change) -> Path:
@@ -236,7 +235,7 @@ def test_a_needed_file_that_is_missing_is_named(bandsaw):
     with pytest.raises(UserError, match=r"ground_truth_domain/ground_truth_bandsaw_section_00_test.csv is missing"):
         list_bandsaw(bandsaw, check_counts=False)
     with pytest.raises(UserError, match="none: there is no such folder"):
-        dcase.list_clips(bandsaw / "tree", "set", year=2023, truth=bandsaw / "none", check_counts=False)
+        list_all(bandsaw / "tree", "set", year=2023, truth=bandsaw / "none", check_counts=False)
 
 
 def test_without_an_attributes_file_only_attributes_are_unknown(bandsaw):
@@ -310,7 +309,7 @@ def test_the_order_of_rows_means_nothing(bandsaw):
 
 def test_renamed_toys_of_2022_lose_their_labels_with_a_warning(tmp_path, caplog):
     expected = write_year(tmp_path, 2022, layout="merged", machines=["ToyCar", "fan"])
-    clips = dcase.list_clips(tmp_path, "set", year=2022, check_counts=False)
+    clips = list_all(tmp_path, "set", year=2022, check_counts=False)
     same_manifest(clips, expected)
     unknown = clips[clips.is_normal.isna()]
     assert set(zip(unknown.machine, unknown.part, unknown.split, strict=True)) == {("ToyCar", "eval", "test")}
@@ -327,7 +326,7 @@ def test_contradictory_attributes_beside_the_clips_are_not_used_either(tmp_path)
         "file_name,d1p,d1v,file_name_with_attributes\n"
         "ToyCar/test/section_03_0001.wav,car,G2,ToyCar/test/section_03_target_test_normal_0021_car_G2.wav\n"
     )
-    clips = dcase.list_clips(tmp_path / "tree", "set", year=2022, truth=tmp_path / "truth", check_counts=False)
+    clips = list_all(tmp_path / "tree", "set", year=2022, truth=tmp_path / "truth", check_counts=False)
     same_manifest(clips, expected)
 
 
@@ -338,7 +337,7 @@ def test_the_list_of_2022_is_never_read(tmp_path):
         "ToyCar\nsection_03_0000.wav,section_03_source_test_normal_0000_car_A1.wav\n"
     )
     with pytest.raises(UserError, match=r"ground_truth_data/ground_truth_ToyCar_section_03_test.csv is missing"):
-        dcase.list_clips(tmp_path / "tree", "set", year=2022, check_counts=False)
+        list_all(tmp_path / "tree", "set", year=2022, check_counts=False)
 
 
 @pytest.mark.parametrize("year", [2024, 2025])
@@ -349,7 +348,7 @@ def test_hidden_attributes_are_revealed_or_stay_hidden(tmp_path, year, layout):
     assert expected.attributes.isna().sum() > expected.revealed.isna().sum() == 0
     write_truth(tmp_path / "truth", year, tmp_path / "tree")
     for revealed, column in ((True, "revealed"), (False, "attributes")):
-        clips = dcase.list_clips(
+        clips = list_all(
             tmp_path / "tree", "set", year=year, truth=tmp_path / "truth", check_counts=False, revealed=revealed
         )
         same_manifest(clips, expected, column)
@@ -358,7 +357,7 @@ def test_hidden_attributes_are_revealed_or_stay_hidden(tmp_path, year, layout):
 def test_without_correspondence_files_nothing_happens(tmp_path, caplog):
     expected = write_year(tmp_path, 2024, machines=["gearbox"])
     with caplog.at_level(logging.INFO):
-        clips = dcase.list_clips(tmp_path, "set", year=2024, check_counts=False)
+        clips = list_all(tmp_path, "set", year=2024, check_counts=False)
     same_manifest(clips, expected, "attributes")
     assert "gearbox: attributes of 0 train clips revealed, 4 unknown" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -366,4 +365,4 @@ def test_without_correspondence_files_nothing_happens(tmp_path, caplog):
 
 def test_ground_truth_needs_a_year(tmp_path, write_dcase):
     with pytest.raises(UserError, match="set the data set's year"):
-        dcase.list_clips(write_dcase(tmp_path), "set", truth=tmp_path)
+        list_all(write_dcase(tmp_path), "set", truth=tmp_path)

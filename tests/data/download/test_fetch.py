@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from asdpipe.data.download import fetch as module
-from asdpipe.data.download.fetch import Remote, fetch
+from asdpipe.data.download.checksums import Remote
+from asdpipe.data.download.fetch import fetch
 from asdpipe.errors import UserError
 from tests.http_server import Server, serve
 
@@ -140,6 +141,22 @@ def test_a_busy_server_is_asked_again_when_it_says(folder, tmp_path, monkeypatch
         assert server.gets() == 2
 
 
+@pytest.mark.parametrize(
+    ("retry_after", "first_delay"),
+    # A date in the past: at once. Too long: the limit. Not a time, or nothing: the usual delay.
+    [("Wed, 21 Oct 2015 07:28:00 GMT", 60.0), ("86400", 60.0), ("soon", 0.01), (None, 0.01)],
+)
+def test_other_forms_of_retry_after(folder, tmp_path, monkeypatch, retry_after, first_delay):
+    monkeypatch.setattr(module, "FIRST_DELAY", first_delay)
+    monkeypatch.setattr(module, "LONGEST_DELAY", first_delay)
+    monkeypatch.setattr(module, "LONGEST_RETRY_AFTER", 0.1)
+    with serve(folder, failures=1, retry_after=retry_after) as server:
+        start = time.monotonic()
+        assert get(server, tmp_path).read_bytes() == CONTENT
+        assert time.monotonic() - start < 30
+        assert server.gets() == 2
+
+
 def test_a_server_that_stays_busy_is_given_up(folder, tmp_path):
     with serve(folder, failures=99) as server:
         with pytest.raises(UserError, match="503 Service Unavailable; given up after 3 tries without progress"):
@@ -172,7 +189,7 @@ def test_a_file_that_is_not_the_published_one_is_removed(folder, tmp_path):
     with serve(folder) as server:
         with pytest.raises(UserError) as error:
             get(server, tmp_path, "0" * 32)
-        assert all(each in str(error.value) for each in (server.url + PATH, MD5, "0" * 32, "checksums: recorded"))
+        assert all(part in str(error.value) for part in (server.url + PATH, MD5, "0" * 32, "checksums: recorded"))
         assert server.gets() == 1
         assert "a.zip" not in leftovers(tmp_path) and "a.zip.part" not in leftovers(tmp_path)
 
@@ -265,7 +282,8 @@ def start_slow_download(server: Server, tmp_path) -> subprocess.Popen:
     """Start a process that fetches, and wait until a part of the file is there."""
     code = f"""
 from pathlib import Path
-from asdpipe.data.fetch import Remote, fetch
+from asdpipe.data.download.checksums import Remote
+from asdpipe.data.download.fetch import fetch
 fetch([Remote({server.url + PATH!r}, Path("got/a.zip"), None)], Path("got/checksums.json"))
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL)

@@ -10,7 +10,6 @@ import pytest
 
 from asdpipe.artifacts.schemas import SCHEMAS
 from asdpipe.artifacts.tables import read_table
-from asdpipe.config.data import PoolTable
 from asdpipe.data.pools import audioset
 from asdpipe.data.pools import labelled_files as labelled_folder
 from asdpipe.errors import UserError
@@ -313,7 +312,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_folder_of_any_files_takes_labels_from_a_csv(folder):
-    clips, lost = labelled_folder.list_clips(folder, "pool", PoolTable(), 2)
+    clips, lost = labelled_folder.list_clips(folder, "pool", 2)
     assert clips.schema.equals(SCHEMAS["pool_clips"])
     rows = {row["clip_id"]: row for row in clips.to_pylist()}
     labels = {
@@ -332,7 +331,7 @@ def test_a_folder_of_any_files_takes_labels_from_a_csv(folder):
         ("audio/one/cat.wav", "audio without a row"),
         ("top.ogg", "audio without a row"),
     }
-    assert labelled_folder.clip_folders(folder, PoolTable()) == [str(folder), str(folder / "labels.csv")]
+    assert labelled_folder.clip_folders(folder, "labels.csv") == [str(folder), str(folder / "labels.csv")]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +349,7 @@ def test_what_is_wrong_with_the_csv_of_a_folder_is_named(folder, table, text, wo
     if text is not None:
         (folder / "labels.csv").write_text(text)
     with pytest.raises(UserError, match=words):
-        labelled_folder.list_clips(folder, "pool", PoolTable(**table), 1)
+        labelled_folder.list_clips(folder, "pool", 1, **table)
 
 
 def test_names_that_are_not_utf_8_are_left_out(tmp_path):
@@ -364,10 +363,10 @@ def test_names_that_are_not_utf_8_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_labels_of_a_folder_may_be_separated_as_excel_does(folder, separator):
-    commas, _ = labelled_folder.list_clips(folder, "pool", PoolTable(), 1)
+    commas, _ = labelled_folder.list_clips(folder, "pool", 1)
     names = [path.removeprefix(f"{folder}/") for path in commas["path"].to_pylist()]
     rows = [f'{name}{separator}"Rain;Wind"' for name in names]
     (folder / "labels.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([f"file{separator}label", *rows]).encode())
-    clips, _ = labelled_folder.list_clips(folder, "pool", PoolTable(), 1)
+    clips, _ = labelled_folder.list_clips(folder, "pool", 1)
     assert clips["mids"].to_pylist() == [["Rain", "Wind"]] * len(names)
     assert clips["path"].to_pylist() == commas["path"].to_pylist()

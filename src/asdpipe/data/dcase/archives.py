@@ -1,4 +1,4 @@
-"""What DCASE Task 2 (2020-2025) published where: archives on Zenodo, ground truth on Zenodo and GitHub."""
+"""Where DCASE Task 2 (2020-2025) was published: archives on Zenodo, ground truth on Zenodo and GitHub."""
 
 from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
@@ -12,35 +12,35 @@ class Archive(NamedTuple):
     record: int
     name: str
     md5: str | None
-    """Published MD5; None: none was published."""
+    """Published MD5, if there is one."""
     machine: str
     part: Part
     folders: tuple[str, ...]
-    """Folders with clips that it unpacks to, below that of the machine type."""
+    """Its folders with clips, below that of the machine type."""
 
     @property
     def url_path(self) -> str:
-        """Path of its address on Zenodo."""
+        """Path of its URL on Zenodo."""
         return f"/records/{self.record}/files/{self.name}"
 
 
 class TruthFile(NamedTuple):
-    """A csv that was published after the challenge."""
+    """A csv with ground truth, published after the challenge."""
 
     base: Literal["zenodo", "github"]
     url_path: str
     path: str
-    """Path below the folder of the ground truth: the repository's own, except that datasets/ is left out."""
+    """Path below the folder of the ground truth: that in the repository, without datasets/."""
 
 
 class _Pack(NamedTuple):
-    """A Zenodo record and how its archives are named."""
+    """A Zenodo record and the pattern of its archives' names."""
 
     record: int
     name: str
 
 
-# Record and name of: development set, additional training (evaluation set, train), evaluation set, test.
+# Development set; training clips of the evaluation set ("additional training"); test clips of the evaluation set.
 _PACKS: dict[int, tuple[_Pack, _Pack, _Pack]] = {
     2020: (
         _Pack(3678171, "dev_data_{}.zip"),
@@ -57,13 +57,13 @@ _PACKS: dict[int, tuple[_Pack, _Pack, _Pack]] = {
         _Pack(6462969, "eval_data_{}_train.zip"),
         _Pack(6586456, "eval_data_{}_test.zip"),
     ),
-    # Records 7690148 and 7690157 hold older, faulty recordings of the development set.
+    # Not 7690148 and 7690157, which have older, faulty recordings of the development set.
     2023: (
         _Pack(7882613, "dev_{}.zip"),
         _Pack(7830345, "eval_data_{}_train.zip"),
         _Pack(7860847, "eval_data_{}_test.zip"),
     ),
-    # 11259435 replaced 11183284, where the two archives of _REPLACED were wrong.
+    # 11259435 replaced 11183284, in which the two archives of _REPLACED were wrong.
     2024: (
         _Pack(10902294, "dev_{}.zip"),
         _Pack(11259435, "eval_data_{}_train.zip"),
@@ -80,7 +80,7 @@ _REPLACED = {
     (2024, "eval_data_RoboticArm_train.zip"): "eval_data_RoboticArm_train_r2.zip",
 }
 
-# The other years' were not published.
+# Of the other years none were published.
 _MD5 = {
     (3678171, "dev_data_fan.zip"): "649bdfc06263ae7a838963f43b6641e6",
     (3678171, "dev_data_pump.zip"): "90e7091ef722b7238a7f1009365779cd",
@@ -130,9 +130,9 @@ _REPOSITORIES = {
     2024: "nttcslab/dcase2024_task2_evaluator/b5d17f63769bf4372a5412a7ede1f814c9590047",
     2025: "nttcslab/dcase2023_task2_baseline_ae/70569b81868233adb8a9320af3dbfd339811c9ee",
 }
-# Its attributes of these two contradict its own labels and domains (which are the ones that were scored).
+# The attributes of these two contradict the labels and domains, which are what was scored.
 _CONTRADICTORY_2022 = frozenset({"ToyCar", "ToyTrain"})
-# Machine types whose hidden attributes were published after the challenge, and for which split.
+# Machine types and splits whose hidden attributes were published after the challenge.
 _BOTH = ("train", "test")
 _REVEALED: dict[tuple[int, Part], tuple[str, dict[str, tuple[str, ...]]]] = {
     (2024, "dev"): ("ground_truth_attributes_all/dev_data", dict.fromkeys(("ToyTrain", "gearbox", "slider"), _BOTH)),
@@ -152,9 +152,9 @@ _REVEALED: dict[tuple[int, Part], tuple[str, dict[str, tuple[str, ...]]]] = {
 
 
 def archives(year: int, parts: Collection[Part], machines: Collection[str] | None = None) -> list[Archive]:
-    """Return the archives of a year, only those of some machine types unless None."""
+    """Return the archives of a year, of these machine types or (None) of all."""
     dev, train, test = _PACKS[year]
-    # 2021 keeps the domains of the test clips apart.
+    # In 2021 each domain has a folder of its own.
     tests = ("source_test", "target_test") if year == 2021 else ("test",)
     found = [
         _archive(year, dev, machine, "dev", ("train", *tests)) for machine in _machines(year, "dev", parts, machines)
@@ -170,15 +170,15 @@ def archives(year: int, parts: Collection[Part], machines: Collection[str] | Non
 def ground_truth_files(
     year: int, machines: Collection[str] | None, parts: Collection[Part], revealed: bool
 ) -> list[TruthFile]:
-    """Return the files with what the evaluation set's names do not tell.
+    """Return the files with labels, domains and attributes that file names do not tell.
 
     Args:
-        revealed: also the attributes that were hidden in the challenge (2024, 2025), also of the development set.
+        revealed: also attributes of both sets that were hidden in the challenge (2024, 2025).
     """
     if year == 2020:
         if not _machines(year, "eval", parts, machines):
             return []
-        # Locally it says of which year it is, as the lists of later years do.
+        # The year is added to its name, as in the lists of later years.
         return [TruthFile("zenodo", "/records/3951620/files/eval_data_list.csv", "eval_data_list_2020.csv")]
     repository = _REPOSITORIES[year]
     paths = list(_labels(year, _machines(year, "eval", parts, machines)))
@@ -188,6 +188,7 @@ def ground_truth_files(
 
 
 def _machines(year: int, part: Part, parts: Collection[Part], machines: Collection[str] | None) -> list[str]:
+    """Return the machine types of a part that are asked for."""
     if part not in parts:
         return []
     return [machine for machine in YEARS[year].part(part) if machines is None or machine in machines]
@@ -200,7 +201,7 @@ def _archive(year: int, pack: _Pack, machine: str, part: Part, folders: tuple[st
 
 
 def _labels(year: int, machines: Collection[str]) -> Iterator[str]:
-    """Yield the paths with labels, domains and attributes of the evaluation set's test clips."""
+    """Yield the files with labels, domains and attributes of the evaluation set's test clips."""
     if year == 2025:
         if machines:
             yield "datasets/eval_data_list_2025.csv"
@@ -220,6 +221,7 @@ def _labels(year: int, machines: Collection[str]) -> Iterator[str]:
 
 
 def _hidden(year: int, parts: Collection[Part], machines: Collection[str] | None) -> Iterator[str]:
+    """Yield the files with attributes that were hidden in the challenge."""
     for part in ("dev", "eval"):
         folder, splits = _REVEALED.get((year, part), ("", {}))
         for machine in _machines(year, part, parts, machines):

@@ -72,12 +72,18 @@ def published(year: int, part: Part, machine: str) -> list[Group]:
 
 
 def check_published(
-    root: Path, clips: Iterable[Clip], year: int, parts: Collection[Part], machines: Collection[str] | None = None
+    root: Path,
+    clips: Iterable[Clip],
+    year: int,
+    parts: Collection[Part],
+    machines: Collection[str] | None = None,
+    split: str | None = None,
 ) -> None:
     """Compare the clips with the published numbers, as far as their labels are known.
 
     Args:
         parts, machines: what must be there; None: all machine types.
+        split: the only one that the clips are of; None: they are all clips of the year.
 
     Raises:
         UserError: lists every group whose number differs.
@@ -88,9 +94,9 @@ def check_published(
         for machine in YEARS[year].part(part):
             if machines is None or machine in machines:
                 mine = Counter({key[2:]: number for key, number in found.items() if key[:2] == (part, machine)})
-                wrong += [f"{part} {machine} {line}" for line in _differences(year, part, machine, mine)]
+                wrong += [f"{part} {machine} {line}" for line in _differences(year, part, machine, mine, split)]
     whole = len(set(parts)) == 2 and (machines is None or set(YEARS[year].dev) <= set(machines))
-    if year == 2020 and whole and found.total() != TOTAL_2020:
+    if year == 2020 and whole and split is None and found.total() != TOTAL_2020:
         wrong.append(f"the whole year: {found.total()} clips, published are {TOTAL_2020}")
     if wrong:
         message = (
@@ -103,11 +109,12 @@ def check_published(
 Kind = tuple[str, str, str | None, bool | None]
 
 
-def _differences(year: int, part: Part, machine: str, found: Counter[Kind]) -> Iterator[str]:
-    if not found:
-        yield "is not there"
+def _differences(year: int, part: Part, machine: str, found: Counter[Kind], split: str | None) -> Iterator[str]:
+    if not found and split != "supplemental":
+        yield "is not there" if split is None else f"has no {split} clips"
         return
-    for group in _as_known(published(year, part, machine), found):
+    groups = [group for group in published(year, part, machine) if split in (None, group.split)]
+    for group in _as_known(groups, found):
         number = sum(clips for kind, clips in found.items() if _is_in(kind, group))
         if number == 0 if group.clips is None else number != group.clips:
             yield f"{group}: {number} clips, published are {group.clips or 'some'}"

@@ -2,14 +2,32 @@
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
+from dataclasses import fields, replace
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from asdpipe.data.clips import add_headers, audio_files, check_file_names, check_folder_name
+from asdpipe.data.clips import (
+    add_headers,
+    audio_files,
+    check_file_names,
+    check_folder_name,
+    digest,
+    in_order,
+    unread_files,
+    warn_of_unread_files,
+)
 from asdpipe.data.dcase.counts import check_published
-from asdpipe.data.dcase.names import SPLITS, Clip, bare_stem, known_attributes, parse_clip
-from asdpipe.data.dcase.truth import csv_rows, hide_attributes, label_evaluation, reveal_attributes
+from asdpipe.data.dcase.names import SPLITS, Clip, bare_stem, known_attributes, parse_clip, parse_name
+from asdpipe.data.dcase.truth import (
+    csv_rows,
+    forget_contradictory_names,
+    hide_attributes,
+    label_evaluation,
+    reveal_attributes,
+    revealed_attributes,
+)
+from asdpipe.data.dcase.truth import truth_files as find_truth_files
 from asdpipe.data.dcase.years import YEARS, Part
 from asdpipe.errors import UserError
 
@@ -53,15 +71,48 @@ def machine_folders(
     return found
 
 
-def clip_folders(root: Path, machines: Iterable[str] | None = None, parts: Collection[Part] = PARTS) -> list[str]:
-    """Return the folders that hold clips; adding or removing a file changes the time of its folder."""
-    found = machine_folders(root, machines, parts)
-    return [str(folder / split) for _, _, folder in found for split in SPLITS if (folder / split).is_dir()]
+def clip_folders(
+    root: Path, split: str, machines: Iterable[str] | None = None, parts: Collection[Part] = PARTS
+) -> list[str]:
+    """Return the folders that hold the clips of a split: adding or removing a file changes their modification time."""
+    return [str(place) for _, _, folder in machine_folders(root, machines, parts) for place in _places(folder, split)]
+
+
+def facts(
+    root: Path,
+    split: str,
+    machines: Iterable[str] | None = None,
+    *,
+    year: int | None = None,
+    parts: Collection[Part] = PARTS,
+    truth: Path | None = None,
+    revealed: bool = True,
+) -> str:
+    """Return a digest of what csv files say of the clips of a split; "" if they say nothing.
+
+    It covers the rows of attributes_NN.csv and, for training clips, the attributes that were published later. Those of
+    test clips and their labels are read by ``label_clips``.
+
+    Raises:
+        UserError: a csv file cannot be read.
+    """
+    folders = machine_folders(root, machines, parts)
+    rows: list[tuple[str | None, ...]] = []
+    for _, _, folder in folders:
+        said = {bare_stem(name): (_split_of(name), text) for name, text in _csv_attributes(folder)}
+        place = folder.relative_to(root).as_posix()
+        rows += [(place, stem, text) for stem, (of, text) in said.items() if of in (None, split)]
+    truth = _truth_folder(root, truth)
+    if split == "train" and revealed and year is not None and truth is not None:
+        found = revealed_attributes(truth, year, {machine for _, machine, _ in folders}, split)
+        rows += [(machine, stem, text) for machine, texts in found.items() for stem, text in texts.items()]
+    return digest(rows)
 
 
 def list_clips(
     root: Path,
     dataset: str,
+    split: str,
     machines: Iterable[str] | None = None,
     *,
     year: int | None = None,
@@ -70,38 +121,36 @@ def list_clips(
     check_counts: bool = True,
     revealed: bool = True,
 ) -> pd.DataFrame:
-    """Return the manifest of a data set in DCASE layout: the columns of the table ``clips``.
+    """Return the manifest of one split: the columns of the table ``clips``, machine folder by machine folder.
+
+    Evaluation test clips have only what their names say, until ``label_clips``.
 
     Args:
+        split: train, test or supplemental; folders of other splits are not read.
         machines: only these; None: all.
-        year: of the challenge; it tells dev from eval, and has ground truth and published counts. None: names and
-            folders alone tell.
+        year: of the challenge; it tells dev from eval, and has published counts. None: names and folders alone tell.
         parts: development and evaluation set, or one of them.
-        truth: folder with the ground truth of the year; None: root/ground_truth, if there.
+        truth: folder with attributes that were published after the challenge; None: root/ground_truth, if there.
         check_counts: stop unless the numbers of clips are those published for the year, and each machine type has
             training clips. False: a part of the data will do.
-        revealed: fill attributes that the challenge hid with those published later; else hide them everywhere.
+        revealed: fill attributes of training clips that the challenge hid with those published later; else hide them.
 
     Raises:
-        UserError: a folder or a file is missing, a name does not fit, a clip is there twice, ground truth and clips
-            do not belong together, or the counts differ.
+        UserError: a folder or a file is missing, a name does not fit, a clip is there twice, or the counts differ.
     """
-    if truth is not None and year is None:
-        raise UserError(f"{truth}: ground truth is read for a year of the challenge only; set the data set's year")
     machines = None if machines is None else sorted(set(machines))
-    clips = _read_clips(root, machines, year, parts, check_counts)
+    clips = _read_clips(root, split, machines, year, parts, check_counts)
     check_file_names(root, (clip.path.relative_to(root).as_posix() for clip in clips))
     _stop_at_duplicates(clips)
     if year is not None:
-        if truth is None and (root / "ground_truth").is_dir():
-            truth = root / "ground_truth"
-        label_evaluation(clips, truth, year, complete=check_counts)
-        if revealed:
-            reveal_attributes(clips, truth, year)
-        else:
+        if not revealed:
             hide_attributes(clips, year)
+        elif split == "train":
+            reveal_attributes(clips, _truth_folder(root, truth), year)
         if check_counts:
-            check_published(root, clips, year, parts, machines)
+            known = [replace(clip) for clip in clips]
+            forget_contradictory_names(known, year)
+            check_published(root, known, year, parts, machines, split)
     elif unknown := sorted({clip.machine for clip in clips if clip.split == "test" and clip.is_normal is None}):
         logger.warning("%s: test clips of %s have no label in their names", root, ", ".join(unknown))
     frame = pd.DataFrame(
@@ -119,6 +168,85 @@ def list_clips(
         }
     )
     return add_headers(frame, [clip.path for clip in clips])
+
+
+def truth_files(root: Path, year: int | None, truth: Path | None = None) -> list[str]:
+    """Return the files that ``label_clips`` may read; its arguments and errors."""
+    folder = _truth_folder(root, truth)
+    if year is None or folder is None:
+        _refuse_truth_without_year(year, truth)
+        return []
+    return find_truth_files(folder, year)
+
+
+def label_clips(
+    clips: pd.DataFrame,
+    root: Path,
+    machines: Iterable[str] | None = None,
+    *,
+    year: int | None = None,
+    parts: Collection[Part] = PARTS,
+    truth: Path | None = None,
+    check_counts: bool = True,
+    revealed: bool = True,
+) -> pd.DataFrame:
+    """Return the manifest of all splits, with what is known of the evaluation test clips.
+
+    Args:
+        clips: what ``list_clips`` returned of every split, one below the other; the result goes machine folder by
+            machine folder, and within these split by split.
+        truth: folder with the ground truth of the year; None: root/ground_truth, if there.
+        check_counts: stop unless the numbers of clips, labels known, are those published for the year.
+        revealed: fill attributes of test clips that the challenge hid with those published later; else hide them.
+
+    Raises:
+        UserError: there are no clips, ground truth and clips do not belong together, or the counts differ.
+    """
+    _refuse_truth_without_year(year, truth)
+    if clips.empty:
+        raise UserError(f"{root}: has no clips of part {', '.join(sorted(parts))}; check the data set's parts")
+    clips = in_order(clips, [_place_in_order(clip_id) for clip_id in clips.clip_id])
+    if year is None:
+        return clips
+    truth = _truth_folder(root, truth)
+    listed = list(_listed(clips, year))
+    test = [clip for clip in listed if clip.split == "test"]
+    label_evaluation(test, truth, year, complete=check_counts)
+    if revealed:
+        reveal_attributes(test, truth, year)
+    else:
+        hide_attributes(test, year)
+    if check_counts:
+        check_published(root, listed, year, parts, None if machines is None else set(machines))
+    columns = ("domain", "is_normal", "attributes")
+    return clips.assign(
+        **{name: pd.Series([getattr(clip, name) for clip in listed], clips.index, object) for name in columns}
+    )
+
+
+def _listed(clips: pd.DataFrame, year: int) -> Iterator[Clip]:
+    """Yield the clips of a manifest."""
+    known = clips.astype(object).where(clips.notna(), None)
+    for row in known.to_dict("records"):
+        name = parse_name(Path(row["path"]).stem, year) if row["split"] == "test" else None
+        values = {each.name: row[each.name] for each in fields(Clip) if each.name in row}
+        yield Clip(**values | {"path": Path(row["path"]), "number": name.number if name else ""})
+
+
+def _place_in_order(clip_id: str) -> tuple[str, str, tuple[str, ...], int]:
+    """Return what sorts clips: part and machine type by folder, the folder, and its folder of the split."""
+    *folder, split, _ = clip_id.split("/")
+    return "eval" if folder[0] == "eval_data" else "dev", folder[-1], tuple(folder), list(SPLITS).index(split)
+
+
+def _truth_folder(root: Path, truth: Path | None) -> Path | None:
+    folder = truth or root / "ground_truth"
+    return folder if truth is not None or folder.is_dir() else None
+
+
+def _refuse_truth_without_year(year: int | None, truth: Path | None) -> None:
+    if truth is not None and year is None:
+        raise UserError(f"{truth}: ground truth is read for a year of the challenge only; set the data set's year")
 
 
 def _scan(root: Path) -> list[tuple[Part, str, Path]]:
@@ -140,34 +268,52 @@ def _is_official(found: Iterable[tuple[Part, str, Path]]) -> bool:
     return any(part == "eval" for part, _, _ in found)
 
 
+def _places(folder: Path, split: str) -> list[Path]:
+    """Return the folders of a machine type with the clips of a split."""
+    return [folder / name for name, of in SPLITS.items() if of == split and (folder / name).is_dir()]
+
+
 def _read_clips(
-    root: Path, machines: Collection[str] | None, year: int | None, parts: Collection[Part], check_counts: bool
+    root: Path,
+    split: str,
+    machines: Collection[str] | None,
+    year: int | None,
+    parts: Collection[Part],
+    check_counts: bool,
 ) -> list[Clip]:
     official = _is_official(_scan(root))
     folders = machine_folders(root, machines, parts)
     clips: list[Clip] = []
     for part, machine, folder in folders:
-        csv_attributes = dict(_csv_attributes(folder))
-        for split in SPLITS:
-            for path in audio_files(folder / split) if (folder / split).is_dir() else ():
-                clip = parse_clip(path, machine, part, year)
-                if clip.attributes is None:
-                    clip.attributes = csv_attributes.get(path.stem)
-                if year is not None:
-                    clip.part = _part_of_year(clip, part if official else None, year)
-                clips.append(clip)
-    trained = {clip.machine for clip in clips if clip.split == "train"}
+        csv_attributes = {bare_stem(name): attributes for name, attributes in _csv_attributes(folder)}
+        for path in (path for place in _places(folder, split) for path in audio_files(place)):
+            clip = parse_clip(path, machine, part, year)
+            if clip.attributes is None:
+                clip.attributes = csv_attributes.get(path.stem)
+            if year is not None:
+                clip.part = _part_of_year(clip, part if official else None, year)
+            clips.append(clip)
+    if split == "train":
+        _need_training_clips(folders, {clip.machine for clip in clips}, check_counts, year)
+    warn_of_unread_files(root, split, (place for _, _, folder in folders for place in _places(folder, split)))
+    chosen = [clip for clip in clips if clip.part in parts]
+    if split == "train" and clips and not chosen:
+        raise UserError(f"{root}: has no clips of part {', '.join(sorted(parts))}; check the data set's parts")
+    return chosen
+
+
+def _need_training_clips(
+    folders: Iterable[tuple[Part, str, Path]], trained: Collection[str], check_counts: bool, year: int | None
+) -> None:
     for _, machine, folder in folders:
         if machine not in trained:
+            unread = unread_files(_places(folder, "train"))
             message = f"{folder / 'train'}: holds no audio file; a machine type needs normal training clips"
+            message += f" (not read: {unread})" if unread else ""
             # A tree of test clips only can be listed; the step that decodes it stops.
             if check_counts and (year is not None or (folder / "train").is_dir()):
                 raise UserError(message)
             logger.warning(message)
-    clips = [clip for clip in clips if clip.part in parts]
-    if not clips:
-        raise UserError(f"{root}: has no clips of part {', '.join(sorted(parts))}; check the data set's parts")
-    return clips
 
 
 def _part_of_year(clip: Clip, folder_part: Part | None, year: int) -> Part:
@@ -198,10 +344,18 @@ def _stop_at_duplicates(clips: Iterable[Clip]) -> None:
 
 
 def _csv_attributes(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield (stem, attributes) of the rows of attributes_NN.csv, as key_value pairs joined by underscores."""
+    """Yield (file name, attributes) of the rows of attributes_NN.csv, as key_value pairs joined by underscores."""
     for file in sorted(folder.glob("attributes_*.csv")):
         for _, row in csv_rows(file):
             # The heading is no clip's name. Rows are ragged, and those of evaluators end with the file's full name.
             values = [value for value in row[1:] if value and not bare_stem(value).startswith("section_")]
             if attributes := known_attributes("_".join(values)):
-                yield bare_stem(row[0]), attributes
+                yield row[0], attributes
+
+
+def _split_of(file_name: str) -> str | None:
+    """Return the split of a file in attributes_NN.csv by its name, or else by its folder; None: neither tells."""
+    name = parse_name(bare_stem(file_name))
+    if name is not None and (name.split or name.is_normal is None):
+        return name.split or "test"
+    return SPLITS.get(PurePosixPath(file_name.replace("\\", "/")).parent.name)

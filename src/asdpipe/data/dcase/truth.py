@@ -1,7 +1,7 @@
-"""DCASE Task 2: labels of the evaluation test clips, and attributes that were revealed after the challenge.
+"""DCASE Task 2: labels of the evaluation test clips, and attributes that were published after the challenge.
 
-Rows and clips are joined by machine type and file name. The files are found by their own names, wherever below the
-given folder they lie.
+Rows and clips are joined by machine type and file name. The files may lie anywhere below the given folder; they are
+recognised by their names.
 """
 
 import csv
@@ -46,7 +46,7 @@ def label_evaluation(clips: Sequence[Clip], folder: Path | None, year: int, comp
     """Fill label, domain and attributes of the evaluation test clips whose names do not say them.
 
     Args:
-        folder: with the ground truth of the year, among others; None: there is none, labels stay unknown.
+        folder: with the ground truth of the year, among others; None: labels stay unknown.
         complete: every row must have its clip; False: the clips are a part of the data.
 
     Raises:
@@ -54,7 +54,13 @@ def label_evaluation(clips: Sequence[Clip], folder: Path | None, year: int, comp
     """
     evaluation = [clip for clip in clips if clip.part == "eval" and clip.split == "test"]
     unlabelled = [clip for clip in evaluation if clip.is_normal is None]
-    _forget_contradictory_names([clip for clip in evaluation if clip.is_normal is not None], year)
+    if forgotten := forget_contradictory_names(evaluation, year):
+        message = (
+            "DCASE %d, evaluation test clips of %s: labels and domains in their new names come from a list that "
+            "contradicts the official evaluator in half of the clips, so they count as unknown; use the files under "
+            "their original names (section_NN_NNNN.wav) with the evaluator's ground_truth_data and ground_truth_domain"
+        )
+        logger.warning(message, year, ", ".join(sorted(forgotten)))
     if unlabelled and folder is None:
         message = (
             "no ground truth for the evaluation test clips of %s: their labels stay unknown; "
@@ -71,26 +77,62 @@ def label_evaluation(clips: Sequence[Clip], folder: Path | None, year: int, comp
             clip.attributes = None
 
 
+def forget_contradictory_names(clips: Iterable[Clip], year: int) -> set[str]:
+    """Remove label and domain that clips have from the contradictory list of new names; return their machine types."""
+    forgotten = set()
+    for clip in clips:
+        is_eval_test = clip.part == "eval" and clip.split == "test"
+        if is_eval_test and clip.is_normal is not None and clip.machine in CONTRADICTORY.get(year, ()):
+            clip.is_normal = clip.domain = None
+            forgotten.add(clip.machine)
+    return forgotten
+
+
+def truth_files(folder: Path, year: int) -> list[str]:
+    """Return the csv files of the year that labelling may read, in any folder below.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    return [str(path) for path in _Files(folder, year).paths if path.name != _correspondence("train")]
+
+
+def revealed_attributes(
+    folder: Path, year: int, machines: Iterable[str], split: str
+) -> dict[str, dict[str, str | None]]:
+    """Return the attributes that the challenge hid and published later, by machine type and released stem.
+
+    Raises:
+        UserError: there is no such folder, or a file does not fit.
+    """
+    hidden = sorted(HIDDEN.get(year, frozenset()) & set(machines))
+    if not hidden:
+        return {}
+    files = _Files(folder, year)
+    paths = {machine: files.find(machine, _correspondence(split)) for machine in hidden}
+    # Some machine types were numbered anew: only the released name identifies a clip.
+    names = {machine: _true_names(path) for machine, path in paths.items() if path}
+    return {machine: {stem: name.attributes for stem, name in found.items()} for machine, found in names.items()}
+
+
 def reveal_attributes(clips: Iterable[Clip], folder: Path | None, year: int) -> None:
     """Fill unknown attributes from attributes_00_{train,test}_correspondence.csv, where these are there.
 
     Raises:
         UserError: such a file does not fit.
     """
-    waiting = defaultdict(list)
+    waiting: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
     for clip in clips:
         if clip.attributes is None and clip.machine in HIDDEN.get(year, ()) and clip.split != "supplemental":
-            waiting[clip.machine, clip.split].append(clip)
-    files = _Files(folder, year) if folder is not None and waiting else None
-    for (machine, split), hidden in waiting.items():
-        path = files and files.find(machine, f"attributes_00_{split}_correspondence.csv")
-        true_names = _true_names(path) if path else {}
-        for clip in hidden:
-            # Some machine types were numbered anew: only the released name identifies a clip.
-            if name := true_names.get(clip.path.stem):
-                clip.attributes = name.attributes
-        still = sum(clip.attributes is None for clip in hidden)
-        logger.info("%s: attributes of %d %s clips revealed, %d unknown", machine, len(hidden) - still, split, still)
+            waiting[clip.split][clip.machine].append(clip)
+    for split, machines in waiting.items():
+        found = {} if folder is None else revealed_attributes(folder, year, machines, split)
+        for machine, hidden in machines.items():
+            for clip in hidden:
+                clip.attributes = found.get(machine, {}).get(clip.path.stem)
+            unknown = sum(clip.attributes is None for clip in hidden)
+            revealed = len(hidden) - unknown
+            logger.info("%s: attributes of %d %s clips revealed, %d unknown", machine, revealed, split, unknown)
 
 
 def hide_attributes(clips: Iterable[Clip], year: int) -> None:
@@ -114,6 +156,10 @@ def csv_rows(path: Path) -> list[tuple[int, list[str]]]:
         raise UserError(f"{path}: cannot be read as csv ({error}); fetch it again") from None
 
 
+def _correspondence(split: str) -> str:
+    return f"attributes_00_{split}_correspondence.csv"
+
+
 class _Files:
     """The csv files below a folder, without those of other years."""
 
@@ -121,13 +167,13 @@ class _Files:
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such folder; check the data set's ground_truth")
         self.folder = folder
-        self._paths = []
+        self.paths = []
         for path in sorted(folder.rglob("*.csv")):
             # A folder or a repository may hold several years; the last one that a path names is the one that counts.
             place = path.relative_to(folder).as_posix()
             years = re.findall(r"(?:dcase|list_|(?<![^/])(?=\d+/))(202\d)", place)
             if not years or years[-1] == str(year):
-                self._paths.append(path)
+                self.paths.append(path)
 
     def find(self, *tail: str) -> Path | None:
         """Return the file whose path ends so; None if there is none.
@@ -135,7 +181,7 @@ class _Files:
         Raises:
             UserError: there are several that differ.
         """
-        found = [path for path in self._paths if path.parts[-len(tail) :] == tail]
+        found = [path for path in self.paths if path.parts[-len(tail) :] == tail]
         for other in found[1:]:
             if other.read_bytes() != found[0].read_bytes():
                 raise UserError(f"{found[0]} and {other} differ; remove the wrong one")
@@ -262,21 +308,6 @@ def _join(clips: Sequence[Clip], rows: dict[Key, Truth], folder: Path, complete:
     for key, clip in waiting.items():
         clip.is_normal, clip.domain = rows[key].is_normal, rows[key].domain
         clip.attributes = rows[key].attributes or clip.attributes
-
-
-def _forget_contradictory_names(named: Iterable[Clip], year: int) -> None:
-    forgotten = set()
-    for clip in named:
-        if clip.machine in CONTRADICTORY.get(year, ()):
-            clip.is_normal = clip.domain = None
-            forgotten.add(clip.machine)
-    if forgotten:
-        message = (
-            "DCASE %d, evaluation test clips of %s: labels and domains in their new names come from a list that "
-            "contradicts the official evaluator in half of the clips, so they count as unknown; use the files under "
-            "their original names (section_NN_NNNN.wav) with the evaluator's ground_truth_data and ground_truth_domain"
-        )
-        logger.warning(message, year, ", ".join(sorted(forgotten)))
 
 
 def _key(path: Path, line: int, machine: str, file_name: str, year: int) -> Key:

@@ -72,18 +72,18 @@ def factory(scene: Scene, n: int, rng: Rng) -> Wave:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a machine: a kind ("" for nothing) and a strength in [0, 1]."""
+    """What is wrong with a machine: the fault's name ("" for none) and a strength in [0, 1]."""
 
-    kind: str = ""
+    name: str = ""
     strength: float = 0.0
 
-    def of(self, kind: str, low: float, high: float) -> float:
-        """The strength mapped to a range, 0 if the fault is of another kind."""
-        return low + (high - low) * self.strength if kind == self.kind else 0.0
+    def of(self, name: str, low: float, high: float) -> float:
+        """The strength mapped to a range, 0 if it is another fault."""
+        return low + (high - low) * self.strength if name == self.name else 0.0
 
-    def amplitude(self, kind: str, low: float, high: float) -> float:
-        """The strength mapped to a range of dB, as an amplitude; 0 if the fault is of another kind."""
-        return float(db(self.of(kind, low, high))) if kind == self.kind else 0.0
+    def amplitude(self, name: str, low: float, high: float) -> float:
+        """The strength mapped to a range of dB, as an amplitude; 0 if it is another fault."""
+        return float(db(self.of(name, low, high))) if name == self.name else 0.0
 
 
 # Machines -------------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def valve(state: Attributes, fault: Fault, n: int, rng: Rng) -> Wave:
     jitter = rng.normal(0, 0.002, (2, len(cycles), len(opening)))
     opens, closes = (np.ravel(cycles + t + j) for t, j in zip((opening, closing), jitter, strict=True))
     missing = rng.random(len(opens)) < fault.of("missing", 0.1, 0.7)
-    if fault.kind == "missing" and not missing.any():
+    if fault.name == "missing" and not missing.any():
         missing[len(missing) // 2] = True
     time = np.arange(n) / SAMPLE_RATE
     is_open = np.searchsorted(np.sort(opens[~missing]), time) > np.searchsorted(np.sort(closes[~missing]), time)

@@ -1,1 +1,1 @@
-"""Downloads that go on where they stopped, and archives that are unpacked whole."""
+"""Downloads that are resumed and verified, and archives that are unpacked safely."""

@@ -1,63 +1,42 @@
-"""Fetching files over HTTP: several at a time, resumed where they broke off, verified before they get their name."""
+"""Downloads over HTTP: several at a time, resumed after an interruption, renamed only once verified.
 
-import hashlib
-import json
+urllib3's Retry does not resume within a body, and nothing interrupts its sleeps; so retries are made here.
+"""
+
 import logging
-import re
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from typing import NoReturn
 
 import requests
 import urllib3
+from urllib3.exceptions import InvalidHeader
 
-from asdpipe.artifacts.files import written
+from asdpipe.data.download.checksums import Checksums, Remote, WrongChecksum
 from asdpipe.errors import UserError
 from asdpipe.progress import Progress
 
+# Seconds before the first retry and, after doubling, at most; and at most as long as the server asks.
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
-LONGEST_RETRY_AFTER = 600.0
-# Seconds to connect, and between two pieces.
+LONGEST_RETRY_AFTER = 600
+# Seconds to connect, and between two pieces of the body.
 TIMEOUT = (15.0, 60.0)
 PIECE = 1 << 16
 MEGABYTE = 1_000_000
-# identity: the length and the byte ranges are then those of the file. Zenodo refuses clients without a name.
+# identity: lengths and byte ranges are then those of the file. Zenodo refuses clients without a user agent.
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "asdpipe"}
-# Too early, too many requests and the like: all other 4xx stay as they are.
-PASSING = frozenset({408, 425, 429})
+# Request timeout, too early, too many requests: the only client errors (4xx) worth a retry.
+TEMPORARY = frozenset({408, 425, 429})
 
 logger = logging.getLogger(__name__)
 
 
-class Remote(NamedTuple):
-    """A file to fetch: from where, to where, and its published MD5 if there is one."""
-
-    url: str
-    path: Path
-    md5: str | None
-
-
-class Digests(NamedTuple):
-    """What tells one file's content from another's."""
-
-    md5: str
-    sha256: str
-    size: int
-
-
-class WrongChecksum(UserError):
-    """A file is not what was published or recorded under its URL."""
-
-
 class _Again(Exception):
-    """A try that failed for a reason that may pass; wait: seconds that the server asks for."""
+    """A try failed for a reason that may be temporary; wait: seconds that the server asks for."""
 
     def __init__(self, reason: object, wait: float | None = None) -> None:
         super().__init__(str(reason))
@@ -68,88 +47,18 @@ class _Stopped(Exception):
     """The main thread was interrupted."""
 
 
-def digests(path: Path) -> Digests:
-    """Return MD5, SHA-256 and size of a file."""
-    md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            md5.update(piece)
-            sha256.update(piece)
-            size += len(piece)
-    return Digests(md5.hexdigest(), sha256.hexdigest(), size)
-
-
-class Checksums:
-    """The lock file: digests recorded at the first download of what has no published MD5, by the path of the URL.
-
-    Raises:
-        UserError: the file is not such a lock file.
-    """
-
-    def __init__(self, lock: Path) -> None:
-        self.lock = lock
-        self._mutex = threading.Lock()
-        try:
-            # Who deletes the last line leaves a comma behind.
-            text = re.sub(r",\s*}\s*$", "}", lock.read_text()) if lock.exists() else "{}"
-            entries = json.loads(text)
-            self._entries = {key: Digests(**entry) for key, entry in entries.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{lock}: is not a file of checksums ({error}); mend it, or delete it") from None
-
-    def verify(self, remote: Remote, path: Path) -> Digests:
-        """Compare the file at ``path`` with the published or recorded digests; record them if there are none.
-
-        Raises:
-            WrongChecksum: it is another file; it was removed.
-        """
-        found = digests(path)
-        key = urlsplit(remote.url).path
-        recorded = self._entries.get(key)
-        if remote.md5 is not None and found.md5 != remote.md5:
-            problem = f"MD5 is {found.md5}, but {remote.md5} was published"
-            remedy = "for a mirror that packed the archives anew set download.checksums: recorded in the config"
-        elif remote.md5 is None and recorded is not None and found != recorded:
-            problem = f"SHA-256 is {found.sha256}, but {recorded.sha256} was recorded at the first download"
-            remedy = f"if the file was rightly replaced, delete the line of {key} from {self.lock}"
-        else:
-            if remote.md5 is None and recorded is None:
-                self._change(key, found)
-            return found
-        path.unlink()
-        raise WrongChecksum(f"{remote.url}: {problem}; the file was removed: run again to fetch it anew; {remedy}")
-
-    def known(self, remote: Remote) -> bool:
-        """Tell whether there is something to compare with."""
-        return remote.md5 is not None or urlsplit(remote.url).path in self._entries
-
-    def forget(self, url: str) -> None:
-        """Drop what was recorded of a file that turned out to be damaged."""
-        self._change(urlsplit(url).path, None)
-
-    def _change(self, key: str, entry: Digests | None) -> None:
-        with self._mutex:
-            self._entries.pop(key, None)
-            if entry is not None:
-                self._entries[key] = entry
-            # A line for each file: people delete lines.
-            lines = [f" {json.dumps(key)}: {json.dumps(each._asdict())}" for key, each in sorted(self._entries.items())]
-            with written(self.lock) as temporary:
-                temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-
-
 def fetch(files: Sequence[Remote], lock: Path, connections: int = 4, attempts: int = 8) -> None:
-    """Fetch the files that are not at their path yet; what is there was verified before it got its name.
+    """Download the files that are missing, and verify them.
 
-    A broken download continues where it ended, also after the process was killed (``<path>.part``).
+    An interrupted download is resumed from ``<path>.part``, also after the process was killed.
 
     Args:
         lock: file of recorded checksums, for files without a published one.
-        connections: files at the same time.
-        attempts: tries without progress until a file is given up.
+        connections: number of simultaneous downloads.
+        attempts: tries without progress before a file is given up.
 
     Raises:
-        UserError: files cannot be had, or are not what they should be; the others were fetched.
+        UserError: files cannot be downloaded, or have a wrong checksum; the others were downloaded.
     """
     missing = [remote for remote in files if not remote.path.exists()]
     checksums = Checksums(lock)
@@ -163,7 +72,7 @@ def fetch(files: Sequence[Remote], lock: Path, connections: int = 4, attempts: i
             futures = [pool.submit(fetcher.run, remote) for remote in missing]
             wait(futures)
         except BaseException:
-            # The pool waits for its threads, so they have to end.
+            # Leaving the block joins the threads, so stop them.
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -182,7 +91,7 @@ def fetch(files: Sequence[Remote], lock: Path, connections: int = 4, attempts: i
 
 
 def _length(remote: Remote) -> int:
-    """Return how many bytes are left of a file, 0 if the server does not tell."""
+    """Return how many bytes of a file are left to download, 0 if the server does not tell."""
     with suppress(requests.RequestException):
         response = requests.head(remote.url, headers=HEADERS, timeout=TIMEOUT, allow_redirects=True)
         if response.ok:
@@ -191,7 +100,7 @@ def _length(remote: Remote) -> int:
 
 
 class _Received:
-    """Counts the bytes of all threads, in MB."""
+    """Progress of all threads together, in MB."""
 
     def __init__(self, total: int) -> None:
         self.progress = Progress("fetching", -(-total // MEGABYTE), "MB")
@@ -203,13 +112,13 @@ class _Received:
             self._bytes += number
             whole = -(-self._bytes // MEGABYTE)
             if whole > self.progress.done:
-                # More than was promised: a length was not known, or a file had to be fetched twice.
+                # More than expected: a length was unknown, or a file was downloaded twice.
                 self.progress.total = max(self.progress.total, whole)
                 self.progress.advance(whole - self.progress.done)
 
 
 class _Fetcher:
-    """Fetches one file after the other; called by several threads."""
+    """Downloads one file per call; shared by several threads."""
 
     def __init__(self, checksums: Checksums, attempts: int, received: _Received, stop: threading.Event) -> None:
         self.checksums, self.attempts, self.received, self.stop = checksums, attempts, received, stop
@@ -224,7 +133,7 @@ class _Fetcher:
         except OSError as error:
             raise UserError(f"{part}: cannot be written ({error.strerror})") from None
         except UserError as error:
-            # At once, as the others may take hours.
+            # Log it now, as the other files may take hours.
             logger.warning("%s", error)
             raise
 
@@ -235,12 +144,12 @@ class _Fetcher:
         except WrongChecksum as error:
             if not resumed:
                 raise
-            logger.warning("%s; it was put together from pieces, so it is fetched once more as a whole", error)
+            logger.warning("%s; it was resumed, so it is fetched once more from the start", error)
             self._download(remote, part)
             self.checksums.verify(remote, part)
 
     def _download(self, remote: Remote, part: Path) -> bool:
-        """Try until the file is complete; return whether the last try continued an earlier one."""
+        """Try until the file is complete; return whether the last try resumed an earlier one."""
         tries, most = 0, _size(part)
         while True:
             try:
@@ -257,11 +166,11 @@ class _Fetcher:
                     raise _Stopped from None
 
     def _transfer(self, remote: Remote, part: Path) -> bool:
-        """Ask once for what is missing of the file; return whether there was something of it before."""
+        """Request the missing bytes once; return whether this resumed an earlier try."""
         tag = _tag(part)
         start, validator = _size(part), tag.read_text() if tag.exists() else ""
         if not validator and not self.checksums.known(remote):
-            # Nothing would tell that the pieces are of two different files.
+            # Nothing would detect that the file changed between two tries.
             start = 0
         headers = dict(HEADERS)
         if start:
@@ -282,22 +191,22 @@ class _Fetcher:
             if span == f"bytes */{start}":
                 return True
             if not span.startswith(f"bytes {start}-"):
-                # The part is longer than the file, or the server cannot count: from the start, without a range.
+                # The part is longer than the file, or the server answered another range: start over without a range.
                 part.unlink()
                 return self._transfer(remote, part)
         elif response.status_code == 200:
             start = 0
-            # Before its tag changes, so that a tag never names another version's bytes.
+            # Empty the part before its tag changes, so that a tag never belongs to another version's bytes.
             part.write_bytes(b"")
             _tag(part).write_text(_validator(response))
         else:
             _refuse(response, remote.url)
         length = _content_length(response)
         with part.open("ab") as file:
-            # Not iter_content, which loses the last piece with the connection.
+            # Not iter_content, which drops the last piece when the connection breaks.
             while piece := response.raw.read1(PIECE, decode_content=True):
                 file.write(piece)
-                # So that it survives the process.
+                # What is flushed survives a kill.
                 file.flush()
                 self.received.add(len(piece))
                 if self.stop.is_set():
@@ -308,19 +217,20 @@ class _Fetcher:
 
 
 def _refuse(response: requests.Response, url: str) -> NoReturn:
+    """Raise the error of a status: _Again if it may be temporary."""
     status = f"the server answers {response.status_code} {response.reason}"
-    if response.status_code in PASSING or response.status_code >= 500:
+    if response.status_code in TEMPORARY or response.status_code >= 500:
         raise _Again(status, _retry_after(response))
     raise UserError(f"{url}: {status}; check the address and the mirrors (download in the config)")
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Return the seconds that the server asks to wait; it may tell a date."""
-    value = response.headers.get("Retry-After", "")
-    with suppress(ValueError):
-        seconds = float(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
-        return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
-    return None
+    """Return how many seconds the server asks to wait, None if it does not tell."""
+    try:
+        seconds = urllib3.Retry().get_retry_after(response.raw)
+    except InvalidHeader:
+        return None
+    return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER)
 
 
 def _content_length(response: requests.Response) -> int | None:
@@ -330,15 +240,16 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def _validator(response: requests.Response) -> str:
-    """Return what names this version of the file; a weak ETag does not name its bytes."""
+    """Return what identifies this version of the file byte by byte, which a weak ETag does not."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost reason: requests and urllib3 wrap each other's."""
-    inner = getattr(error, "reason", None) or next((each for each in error.args if isinstance(each, Exception)), None)
-    return _reason(inner) if isinstance(inner, Exception) else str(error)
+    """Return the innermost reason, as requests and urllib3 wrap exceptions in each other."""
+    wrapped = (cause for cause in (getattr(error, "reason", None), *error.args) if isinstance(cause, Exception))
+    inner = next(wrapped, None)
+    return str(error) if inner is None else _reason(inner)
 
 
 def _part(path: Path) -> Path:

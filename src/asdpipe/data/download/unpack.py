@@ -1,4 +1,4 @@
-"""Unpacking a data set's zip: everything is checked before anything appears."""
+"""Unpacking a data set's zip: every entry is checked before any file appears."""
 
 import errno
 import shutil
@@ -14,33 +14,33 @@ from asdpipe.progress import Progress
 
 MOST_ENTRIES = 100_000
 MOST_BYTES = 200 * 10**9
-# Recordings shrink to a half at most; what shrinks a hundredfold and more is no recording.
+# Recordings compress to half their size at best; ratios above this are zip bombs.
 HIGHEST_RATIO = 200
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
-# What zipfile and zlib raise on damaged files.
+# Exceptions of zipfile and zlib on damaged files.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError, OverflowError)
 
 
 class DamagedArchive(UserError):
-    """A file that is not a zip, or not a whole one."""
+    """A file is not a zip, or is truncated or damaged."""
 
 
 def unpack(archive: Path, folder: Path, machine: str) -> int:
-    """Unpack ``<machine>/...`` of a zip to ``folder/<machine>/...``, entry by entry of that folder.
+    """Unpack ``<machine>/...`` of a zip to ``folder/<machine>/...`` and return the number of files.
 
-    What is there under the same name is replaced; other entries stay. Returns the number of files.
+    Entries directly below the machine type's folder replace those of the same name; others stay.
 
     Raises:
         DamagedArchive: the zip is truncated or damaged.
-        UserError: the zip holds what recordings do not need, or does not fit on the disk. Nothing was changed.
+        UserError: the zip has unsafe or unexpected entries, or does not fit on the disk. Nothing was changed.
     """
-    # Without <machine>/train at once below it, it is taken for no machine type if the process is killed.
+    # If the process is killed, this folder is not mistaken for a machine type: it has no train/ directly below it.
     temporary = folder / f".{archive.name}"
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = _checked(archive, opened.infolist(), machine)
-            _fits(archive, entries, folder)
+            entries = _check_entries(archive, opened.infolist(), machine)
+            _check_disk_space(archive, entries, folder)
             shutil.rmtree(temporary, ignore_errors=True)
             progress = Progress(f"unpacking {archive.name}", len(entries), "file")
             for entry in entries:
@@ -54,7 +54,7 @@ def unpack(archive: Path, folder: Path, machine: str) -> int:
     except DAMAGE as error:
         raise DamagedArchive(f"{archive}: is not a whole zip ({error})") from None
     except OSError as error:
-        # Its listing points to before its beginning. Other reasons (a full disk) are not the zip's.
+        # EINVAL: the zip's directory has a negative offset. Other errors, such as a full disk, are not the zip's.
         if error.errno != errno.EINVAL:
             raise
         raise DamagedArchive(f"{archive}: is not a whole zip ({error.strerror})") from None
@@ -63,13 +63,17 @@ def unpack(archive: Path, folder: Path, machine: str) -> int:
     return len(entries)
 
 
-def _checked(archive: Path, listing: list[zipfile.ZipInfo], machine: str) -> list[zipfile.ZipInfo]:
-    """Return the files to unpack; folders follow from them."""
+def _check_entries(archive: Path, listing: list[zipfile.ZipInfo], machine: str) -> list[zipfile.ZipInfo]:
+    """Check all entries and return the files to unpack.
+
+    Raises:
+        UserError: names the archive and the entry.
+    """
     if len(listing) > MOST_ENTRIES:
         raise UserError(f"{archive}: has {len(listing)} entries, more than {MOST_ENTRIES}; is it the right file?")
     for entry in listing:
         if problem := _problem(entry, machine):
-            # repr: the name may hold control characters.
+            # As repr, because the name may have control characters.
             raise UserError(f"{archive}: entry {entry.orig_filename!r} {problem}; it was not unpacked")
     entries = [entry for entry in listing if not entry.is_dir() and not _is_junk(entry)]
     if not entries:
@@ -83,7 +87,7 @@ def _checked(archive: Path, listing: list[zipfile.ZipInfo], machine: str) -> lis
 
 
 def _problem(entry: zipfile.ZipInfo, machine: str) -> str | None:
-    """Return what is wrong with an entry. Its raw name counts: zipfile cuts ``filename`` at a null byte."""
+    """Return what is wrong with an entry, judged by its raw name: zipfile cuts ``filename`` at a null byte."""
     name = entry.orig_filename
     parts = name.removesuffix("/").split("/")
     kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -104,13 +108,13 @@ def _problem(entry: zipfile.ZipInfo, machine: str) -> str | None:
 
 
 def _is_junk(entry: zipfile.ZipInfo) -> bool:
-    """Tell whether it is what macOS adds to zips."""
+    """Tell whether macOS added the entry."""
     parts = entry.filename.split("/")
     return parts[0] == "__MACOSX" or parts[-1] == ".DS_Store" or parts[-1].startswith("._")
 
 
 def _twice(entries: Iterable[zipfile.ZipInfo]) -> str | None:
-    """Return a name that another entry has, too, be it in other case or as a folder's."""
+    """Return a name that two entries share, also in other case or as the name of a folder."""
     files: set[str] = set()
     folders: dict[str, str] = {}
     for entry in entries:
@@ -124,15 +128,16 @@ def _twice(entries: Iterable[zipfile.ZipInfo]) -> str | None:
     return next(iter(sorted(files & folders.keys())), None)
 
 
-def _fits(archive: Path, entries: Iterable[zipfile.ZipInfo], folder: Path) -> None:
+def _check_disk_space(archive: Path, entries: Iterable[zipfile.ZipInfo], folder: Path) -> None:
     needed = sum(entry.file_size for entry in entries)
-    free = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise UserError(f"{archive}: needs {needed} bytes below {folder}, but {free} are free; make room and run again")
 
 
 def _move(unpacked: Path, place: Path, replaced: Path) -> None:
-    """Put the entries into place by renaming; what was there goes to ``replaced``, which is deleted later."""
+    """Rename the entries into place; former ones are moved to ``replaced``, which is deleted later."""
     place.mkdir(parents=True, exist_ok=True)
     replaced.mkdir()
     for entry in sorted(unpacked.iterdir()):

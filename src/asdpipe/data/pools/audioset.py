@@ -54,7 +54,7 @@ def list_clips(root: Path, pool: str, shards: int) -> tuple[pa.Table, pd.DataFra
     """Return the manifest of a pool, and what is left out (clip: path or YTID; reason).
 
     Args:
-        shards: parts of nearly equal size, neighbours together.
+        shards: parts that are packed and scored separately.
 
     Raises:
         UserError: there is no audio, a csv is missing or damaged, or the pool has no clip with a label.
@@ -114,7 +114,7 @@ def audio_folder(root: Path) -> Path:
 
 
 def clip_folders(root: Path) -> list[str]:
-    """Return the folders of the audio and the tables: what changes when clips or labels change.
+    """Return the folders of the audio and the tables, whose modification time changes when clips or labels change.
 
     Raises:
         UserError: a folder is missing.

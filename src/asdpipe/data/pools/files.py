@@ -1,6 +1,8 @@
 """Files of external pools: walks over millions of them, and the manifest they become."""
 
+import hashlib
 import os
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -65,22 +67,42 @@ def watched(folder: Path, levels: int = 2) -> list[str]:
 
 
 def pool_clips(pool: str, clips: pa.Table, names: Mapping[str, str], shards: int) -> pa.Table:
-    """Return the manifest of a pool.
+    """Return the manifest of a pool, shard by shard; within a shard the clips keep their order.
 
     Args:
         clips: clip_id, path, row, mids.
         names: display names by mid; others keep the mid.
-        shards: parts of nearly equal size, neighbours together.
+        shards: parts of about equal size; small pools may leave some empty. The part of a clip depends on its clip_id
+            alone, so that a new clip changes one part only.
     """
-    shard = np.arange(len(clips)) * shards // max(len(clips), 1)
+    shard = np.array([zlib.crc32(clip_id.encode()) % shards for clip_id in clips["clip_id"].to_pylist()], np.int32)
     mids = clips["mids"].combine_chunks()
     added = {
         "dataset": pa.repeat(pool, len(clips)),
-        "shard": pa.array(shard, pa.int32()),
+        "shard": pa.array(shard),
         "display_names": renamed(mids, names),
     }
     columns = {name: clips[name] for name in ("clip_id", "path", "mids", "row")} | added
-    return pa.table(columns).select(SCHEMAS["pool_clips"].names)
+    table = pa.table(columns).select(SCHEMAS["pool_clips"].names)
+    return table.take(pa.array(np.argsort(shard, kind="stable"))) if shards > 1 else table
+
+
+def shard_digests(manifest: pa.Table, shards: int) -> list[str]:
+    """Return a digest of each shard's clips, by shard: of all that packing them depends on, in their order.
+
+    Args:
+        manifest: shard, clip_id, path and row; sorted by shard, as ``pool_clips`` returns it.
+    """
+    ends = np.searchsorted(manifest["shard"].to_numpy(), np.arange(shards), side="right").tolist()
+    digests = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        part = manifest.slice(start, end - start).combine_chunks()
+        row = pc.fill_null(pc.cast(part["row"], pa.string()), "")
+        # File names have no NUL.
+        lines = pc.binary_join_element_wise(part["clip_id"], part["path"], row, "", "\0")
+        text = b"\n".join(lines.cast(pa.binary()).to_pylist())
+        digests.append(hashlib.sha256(text).hexdigest()[:16])
+    return digests
 
 
 def renamed(lists: pa.ListArray, names: Mapping[str, str]) -> pa.ListArray:

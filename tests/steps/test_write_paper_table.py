@@ -19,8 +19,8 @@ from asdpipe.artifacts.tables import write_table
 from asdpipe.errors import UserError
 from asdpipe.method.metrics import METRICS
 from asdpipe.paper.published import TABLES
-from asdpipe.steps.evaluate import with_means
-from asdpipe.steps.tables import paper_table
+from asdpipe.paper.results import with_means
+from asdpipe.steps.write_paper_table import write_paper_table
 from tests.conftest import ROOT
 
 YEARS = {"dcase2022": 2022, "dcase2023": 2023, "dcase2024": 2024}
@@ -62,7 +62,7 @@ class Folder:
 
     def table(self, table: str, datasets: dict[str, int | None], n_max: dict[str, int] | None = None) -> list[dict]:
         """Write the table and return the rows of its csv, as text."""
-        paper_table(
+        write_paper_table(
             *(table, json.dumps(datasets), self.path / "t.csv", self.path / "t.md", json.dumps(n_max or {})),
             *(self.aucs, self.selected, self.selected_of),
         )
@@ -99,7 +99,7 @@ def number(row: dict, name: str) -> tuple:
     """Return what names a published number, and the number in its column."""
     names = ("table", "labels", "method", "stage1", "selection", "n_max", "year", "split", "machines", "metric")
     stage = "" if row["table"] == "4" else row["stage"]
-    return *(row[each] for each in names), stage, float(row[name])
+    return *(row[name] for name in names), stage, float(row[name])
 
 
 # ---------------------------------------------------------------- numbers
@@ -331,10 +331,10 @@ def test_markdown_and_csv_agree(grouped, table):
 
 def test_the_command_line_has_the_options_of_the_rule(grouped):
     app = typer.Typer()
-    app.command()(paper_table)
+    app.command()(write_paper_table)
     options = ["--table", "4", "--datasets", json.dumps(YEARS), "--n-max", json.dumps(LIMITS)]
-    options += [each for file in grouped.aucs for each in ("--aucs", str(file))]
-    options += [each for file in grouped.selected for each in ("--selected", str(file), "--selected-of", "dcase2022")]
+    options += [text for file in grouped.aucs for text in ("--aucs", str(file))]
+    options += [text for file in grouped.selected for text in ("--selected", str(file), "--selected-of", "dcase2022")]
     result = CliRunner().invoke(
         app, [*options, "--csv", str(grouped.path / "x.csv"), "--markdown", str(grouped.path / "x.md")]
     )
@@ -395,4 +395,4 @@ def test_clips_drawn_at_random_make_no_groups(folder):
 )
 def test_options_that_are_not_the_json_needed_are_refused(tmp_path, datasets, n_max):
     with pytest.raises(UserError, match=r"--(datasets|n-max): .* is not the JSON that is needed"):
-        paper_table("2", datasets, tmp_path / "t.csv", tmp_path / "t.md", n_max)
+        write_paper_table("2", datasets, tmp_path / "t.csv", tmp_path / "t.md", n_max)

@@ -1,6 +1,8 @@
-"""Tables of results: official scores and means per split, variance over seeds, missing labels, scores of every clip."""
+"""The steps evaluate and summarize: the formula of each year, missing labels, the score of every clip."""
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,70 +10,10 @@ import pytest
 
 from asdpipe.errors import UserError
 from asdpipe.method.metrics import METRICS
-from asdpipe.steps.evaluate import comparison, evaluate, over_seeds, read_auc, scores_table, summarize, with_means
+from asdpipe.paper.results import comparison, read_auc
+from asdpipe.steps.evaluate import evaluate
+from asdpipe.steps.summarize import summarize
 from tests.scored import Scored, clip, write_scored
-
-
-def one_seed(seed: int, values: dict[str, float]) -> pd.DataFrame:
-    rows = [
-        {"split": "dev", "machine": machine, "section": "00", **dict.fromkeys(METRICS, value)}
-        for machine, value in values.items()
-    ]
-    return with_means(pd.DataFrame(rows), "dcase2022").assign(dataset="d", method="m", stage=1, seed=seed)
-
-
-def test_means_are_per_split_and_skip_what_is_missing_but_the_official_score_needs_all():
-    frame = one_seed(0, {"fan": 50.0, "pump": 75.0, "valve": np.nan}).set_index("machine")
-    assert frame.auc["mean"] == 62.5
-    assert frame.auc["hmean"] == pytest.approx(2 / (1 / 50 + 1 / 75))
-    assert frame.section["mean"] == ""
-    assert frame.official[["mean", "hmean"]].isna().all()
-    frame = one_seed(0, {"fan": 50.0, "pump": 75.0}).set_index("machine")
-    assert frame.official[["mean", "hmean"]].tolist() == pytest.approx([60, 60])
-
-
-def test_variance_over_seeds_is_unbiased_and_empty_for_one():
-    frame = over_seeds([one_seed(0, {"fan": 50.0}), one_seed(1, {"fan": 54.0}), one_seed(2, {"fan": 58.0})])
-    fan = frame.set_index("machine").loc["fan"]
-    assert (fan.seeds, fan.auc, fan.auc_var) == (3, 54.0, 16.0)
-    assert over_seeds([one_seed(0, {"fan": 50.0})]).auc_var.isna().all()
-
-
-def test_the_comparison_has_a_column_per_stage_and_keeps_gaps_empty(tmp_path):
-    for stage, values in ((1, {"fan": 50.0, "pump": 60.0}), (2, {"fan": 70.0})):
-        over_seeds([one_seed(0, values).assign(stage=stage)]).to_csv(tmp_path / f"{stage}.csv", index=False)
-    table = comparison([tmp_path / "1.csv", tmp_path / "2.csv"])
-    assert table.columns.tolist() == ["stage 1", "stage 2"]
-    assert [machine for _, machine in table.index] == ["fan", "pump", "mean", "hmean", "official"]
-    assert table.loc[("dev", "fan")].tolist() == [50, 70]
-    assert np.isnan(table.loc[("dev", "pump"), "stage 2"])
-
-
-def test_another_csv_is_refused(tmp_path):
-    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match=r"is not an auc.csv"):
-        read_auc(tmp_path / "x.csv")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda text: "", "is not an auc.csv"),
-        (lambda text: text.replace("50.0", "fifty"), "is not an auc.csv"),
-        (lambda text: text.replace(",1,", ",1e999,"), "is not an auc.csv"),
-        (lambda text: text + '"', "is not an auc.csv"),
-        (lambda text: text + "\x00,\xff,,,,,,,,,,,,,,,,,", "is not an auc.csv"),
-        (lambda text: text + text.splitlines()[1], "has a row twice"),
-    ],
-)
-def test_a_damaged_auc_csv_is_refused(tmp_path, change, said):
-    file = tmp_path / "auc.csv"
-    one_seed(0, {"fan": 50.0, "pump": 60.0}).to_csv(file, index=False)
-    assert len(read_auc(file)) == 4
-    file.write_text(change(file.read_text()), encoding="latin-1")
-    with pytest.raises(UserError, match=f"auc.csv: {said}"):
-        read_auc(file)
-
 
 # ---------------------------------------------------------------- from scores to auc.csv
 
@@ -96,10 +38,19 @@ TRAIN = [clip("fan", "t0.wav", -2, split="train"), clip("fan", "t1.wav", -1, spl
 
 def run_evaluate(files: Scored, **options) -> pd.DataFrame:
     """Run the step, then the one over seeds, and return what the first wrote, by machine type."""
-    auc = files.clips.with_name("auc.csv")
-    evaluate("d", "m", 3, 0, files.clips, files.scores, auc, **options)
-    summarize([auc], auc.with_name("summary.csv"))
+    auc = run_summarize([files], **options)
     return read_auc(auc).set_index("machine")
+
+
+def run_summarize(seeds: Sequence[Scored], **options) -> Path:
+    """Run evaluate for each seed, and summarize, in the first seed's folder; return the auc.csv of the last seed."""
+    folder, aucs = seeds[0].clips.parent, []
+    for seed, files in enumerate(seeds):
+        aucs.append(files.clips.with_name("auc.csv"))
+        evaluate("d", "m", 3, seed, files.clips, files.scores, aucs[-1], **options)
+    scores, thresholds = [files.scores for files in seeds], [files.thresholds for files in seeds]
+    summarize(seeds[0].clips, aucs, scores, thresholds, folder / "summary.csv", folder / "scores.csv")
+    return aucs[-1]
 
 
 @pytest.mark.parametrize(
@@ -195,8 +146,9 @@ def test_without_test_clips_the_file_has_its_header_only(tmp_path, caplog):
     assert header.count("\n") == 1
     assert comparison([tmp_path / "summary.csv", tmp_path / "auc.csv"]).empty
     # Beside a file that has rows it is left out.
-    one_seed(0, {"fan": 50.0}).to_csv(tmp_path / "other.csv", index=False)
-    assert comparison([tmp_path / "summary.csv", tmp_path / "other.csv"]).columns.tolist() == ["stage 1"]
+    other = write_scored(tmp_path / "other", TRAIN + labelled("fan"))
+    run_summarize([other])
+    assert comparison([tmp_path / "summary.csv", tmp_path / "other/auc.csv"]).columns.tolist() == ["stage 3"]
 
 
 # ---------------------------------------------------------------- scores.csv
@@ -204,15 +156,15 @@ def test_without_test_clips_the_file_has_its_header_only(tmp_path, caplog):
 
 def two_seeds(folder, clips: list[dict], shift: float = 1.0) -> tuple[Scored, Scored]:
     """Write the clips twice, the second time with higher scores."""
-    higher = [each | {"score": each["score"] + shift} for each in clips]
+    higher = [facts | {"score": facts["score"] + shift} for facts in clips]
     return write_scored(folder / "0", clips, decision=1.7), write_scored(folder / "1", higher, decision=1.7)
 
 
 def test_the_table_of_scores_has_a_row_per_test_clip_over_the_seeds(tmp_path):
     clips = [*TRAIN, *labelled("fan"), clip("fan", "new.wav", 0.1 + 0.2, part="eval", domain=None, is_normal=None)]
     first, second = two_seeds(tmp_path, clips)
-    scores_table(first.clips, [first.scores, second.scores], [first.thresholds, second.thresholds], tmp_path / "s.csv")
-    frame = pd.read_csv(tmp_path / "s.csv", dtype={"section": str})
+    run_summarize([first, second])
+    frame = pd.read_csv(tmp_path / "0/scores.csv", dtype={"section": str})
     assert ",".join(frame.columns) == (
         "path,machine,section,domain,split,part,is_normal,score,score_sd,anomalous,nearest_clip"
     )
@@ -230,8 +182,8 @@ def test_the_table_of_scores_has_a_row_per_test_clip_over_the_seeds(tmp_path):
 
 def test_one_seed_has_no_deviation_and_decides_yes_or_no(tmp_path):
     files = write_scored(tmp_path, TRAIN + labelled("fan"), decision=2.0)
-    scores_table(files.clips, [files.scores], [files.thresholds], tmp_path / "s.csv")
-    frame = pd.read_csv(tmp_path / "s.csv")
+    run_summarize([files])
+    frame = pd.read_csv(tmp_path / "scores.csv")
     assert frame.score_sd.isna().all()
     # A score at the threshold is not above it.
     assert frame.anomalous.tolist() == [0, 0, 0, 1, 0, 0, 1, 1]
@@ -239,8 +191,8 @@ def test_one_seed_has_no_deviation_and_decides_yes_or_no(tmp_path):
 
 def test_without_test_clips_the_table_lists_the_training_clips(tmp_path):
     files = write_scored(tmp_path, [*TRAIN, clip("fan", "s.wav", 1, split="supplemental")], decision=-1.5)
-    scores_table(files.clips, [files.scores], [files.thresholds], tmp_path / "s.csv")
-    frame = pd.read_csv(tmp_path / "s.csv")
+    run_summarize([files])
+    frame = pd.read_csv(tmp_path / "scores.csv")
     assert frame.split.tolist() == ["train", "train"]
     assert frame.anomalous.tolist() == [0, 1]
 
@@ -248,8 +200,13 @@ def test_without_test_clips_the_table_lists_the_training_clips(tmp_path):
 def test_scores_and_thresholds_that_do_not_belong_together_are_refused(tmp_path):
     fan = write_scored(tmp_path / "fan", TRAIN + labelled("fan"))
     pump = write_scored(tmp_path / "pump", labelled("pump"))
-    with pytest.raises(UserError, match="2 files of scores but 1 of thresholds"):
-        scores_table(fan.clips, [fan.scores, fan.scores], [fan.thresholds], tmp_path / "s.csv")
+    run_summarize([fan])
+    auc, outputs = fan.clips.with_name("auc.csv"), (tmp_path / "new/auc.csv", tmp_path / "new/scores.csv")
+    with pytest.raises(UserError, match=r"1 auc.csv, 2 files of scores and 1 of thresholds: give one of each per seed"):
+        summarize(fan.clips, [auc], [fan.scores, fan.scores], [fan.thresholds], *outputs)
+    with pytest.raises(UserError, match=r"2 auc.csv, 1 files of scores and 1 of thresholds"):
+        summarize(fan.clips, [auc, auc], [fan.scores], [fan.thresholds], *outputs)
     with pytest.raises(UserError, match="has no threshold of fan"):
-        scores_table(fan.clips, [fan.scores], [pump.thresholds], tmp_path / "s.csv")
-    assert not (tmp_path / "s.csv").exists()
+        summarize(fan.clips, [auc], [fan.scores], [pump.thresholds], *outputs)
+    # Neither output without the other.
+    assert not (tmp_path / "new").exists()

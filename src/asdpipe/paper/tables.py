@@ -1,23 +1,19 @@
-"""Step 9, tables: a table of the paper with our results beside the published ones."""
+"""The paper's tables with our results beside the published ones, as a csv and as markdown."""
 
 import itertools
-import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from typer import Option
+from pydantic import BaseModel, ValidationError
 
-from asdpipe.artifacts.files import write_csv, written
 from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
-from asdpipe.steps.evaluate import MEANS, read_auc
-from asdpipe.steps.options import OutFile, Text
+from asdpipe.paper.results import MEANS, read_auc
 
 RUN = ["dataset", "method", "stage", "seed"]
 # The method whose N_out and N_max make the groups of Table 4.
@@ -39,18 +35,12 @@ NAMES = {
     **{"large_n_out": "large N_out", "small_n_out": "small N_out"},
 }
 
-AucFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="auc.csv, one per seed; others are ignored.")]
-SelectedFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Table 4: stage 1 of ba_ex, per seed.")]
-Names = Annotated[list[str], Option(help="Table 4: the data set of each of these.")]
-Parsed = TypeVar("Parsed")
 # Machine types with large and with small N_out.
 Groups = dict[str, list[str]]
 
-logger = logging.getLogger(__name__)
-
 
 class SelectionFacts(BaseModel):
-    """What is taken from the facts of a selection."""
+    """The part of a selection's metadata that is read here."""
 
     n_out: dict[str, int] = {}
 
@@ -80,50 +70,37 @@ class Cell(NamedTuple):
     difference: float | None
 
 
-def paper_table(
-    table: Text,
-    datasets: Text,
-    csv: OutFile,
-    markdown: OutFile,
-    n_max: Text = "{}",
-    aucs: AucFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
-    selected: SelectedFiles = [],  # noqa: B006
-    selected_of: Names = [],  # noqa: B006
-) -> None:
-    """Write a table of the paper as csv and markdown: ours, the published number, and the difference, in percent.
+def make_table(
+    table: str,
+    years: Mapping[str, int | None],
+    limits: Mapping[str, int],
+    aucs: Sequence[Path],
+    selections: Sequence[tuple[str, Path]],
+) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the csv (columns: ``Cell``) and the markdown of a table, in percent.
 
     Args:
-        table: 2, 3, 4, 5, A1 or A2.
-        datasets: JSON, the year of DCASE (or null) of every data set, in the order of the columns.
-        n_max: JSON, our N_max of every method of Table 4.
+        table: a key of ``published.TABLES``.
+        years: year of DCASE (or None) of every data set, in the order of the columns.
+        limits: our N_max of every method of Table 4.
+        aucs: auc.csv of every run and seed; those of runs that the table does not have are ignored.
+        selections: Table 4: data set and selected.parquet of stage 1 of GROUPING, one per seed.
 
     Raises:
         UserError: no such table, or inputs that do not belong together.
     """
     runs, places = paper.runs(table), paper.places(table)
-    years = _parsed("datasets", datasets, TypeAdapter(dict[str, int | None]))
-    limits = _parsed("n-max", n_max, TypeAdapter(dict[str, int]))
     ours = _read_runs(aucs, years, runs)
-    groups = _read_groups(selected, selected_of, years, limits, ours) if table == "4" else {}
+    groups = _read_groups(selections, years, limits, ours) if table == "4" else {}
     columns = [*years.items(), *((None, year) for year in paper.years(table) if year not in years.values())]
     cells = list(_cells(table, columns, ours, groups, limits))
-    whole = ["stage", "n_max", "our_n_max", "year", "seeds"]
-    write_csv(pd.DataFrame(cells, columns=Cell._fields).astype(dict.fromkeys(whole, "Int64")), csv)
     notes = [*_notes(table, limits), *(_group_notes(groups, limits) if table == "4" else [])]
-    with written(markdown) as temporary:
-        temporary.write_text(_document(table, cells, len(columns) * len(places), notes), encoding="utf-8")
-    measured = sum(cell.mean is not None for cell in cells)
-    logger.info("table %s: %d of %d cells have a result of ours", paper.TABLES[table], measured, len(cells))
+    integers = ["stage", "n_max", "our_n_max", "year", "seeds"]
+    frame = pd.DataFrame(cells, columns=Cell._fields).astype(dict.fromkeys(integers, "Int64"))
+    return frame, _document(table, cells, len(columns) * len(places), notes)
 
 
-def _parsed(option: str, text: str, kind: TypeAdapter[Parsed]) -> Parsed:
-    try:
-        return kind.validate_json(text)
-    except ValidationError as error:
-        raise UserError(f"--{option}: {text!r} is not the JSON that is needed ({error.errors()[0]['msg']})") from None
-
-
-# ---------------------------------------------------------------- what was run
+# ---------------------------------------------------------------- our runs
 
 
 def _read_runs(files: Sequence[Path], datasets: Collection[str], runs: Iterable[paper.Run]) -> pd.DataFrame:
@@ -154,8 +131,7 @@ def _read_runs(files: Sequence[Path], datasets: Collection[str], runs: Iterable[
 
 
 def _read_groups(
-    files: Sequence[Path],
-    datasets: Sequence[str],
+    selections: Sequence[tuple[str, Path]],
     known: Collection[str],
     limits: Mapping[str, int],
     ours: pd.DataFrame,
@@ -165,18 +141,16 @@ def _read_groups(
     One grouping for all lines, as in the paper, where it also splits Ba, which has no N_max.
 
     Raises:
-        UserError: lists of unequal length, an unknown data set, no N_max, or clips that were drawn at random.
+        UserError: an unknown data set, no N_max, or clips that were drawn at random.
     """
-    if len(files) != len(datasets):
-        message = f"{len(files)} files of --selected but {len(datasets)} data sets of --selected-of"
-        raise UserError(f"{message}: give one of each per file")
+    datasets = list(dict.fromkeys(dataset for dataset, _ in selections))
     if unknown := set(datasets) - set(known):
         raise UserError(f"--selected-of: --datasets does not name {', '.join(sorted(unknown))}")
-    if files and GROUPING not in limits:
+    if selections and GROUPING not in limits:
         raise UserError(f"--n-max: has no {GROUPING}, whose N_max makes the groups of Table 4; add it")
     groups = {}
-    for dataset in dict.fromkeys(datasets):
-        counts = [_n_out(file) for file, of in zip(files, datasets, strict=True) if of == dataset]
+    for dataset in datasets:
+        counts = [_n_out(file) for name, file in selections if name == dataset]
         named: Groups = {"large_n_out": [], "small_n_out": []}
         for machine in sorted(set(ours.machine[ours.dataset == dataset])):
             mean = np.mean([count.get(machine, 0) for count in counts])
@@ -266,7 +240,7 @@ def _document(table: str, cells: Sequence[Cell], width: int, notes: Iterable[str
         "stage": [str(row[0].stage) for row in rows],
         "N_max": [str(row[0].n_max or "") for row in rows],
     }
-    # What is the same in all rows says nothing.
+    # Leave out columns that are the same in all rows.
     shown = {name: column for name, column in leading.items() if len(set(column)) > 1}
     counts = sorted({cell.seeds for cell in cells if cell.seeds is not None})
     seeds = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "no"
@@ -308,7 +282,7 @@ def _shown(cell: Cell) -> str:
 
 
 def _notes(table: str, limits: Mapping[str, int]) -> list[str]:
-    """Return where our settings or lines are not the paper's."""
+    """Return notes on settings and lines that differ from the paper's."""
     lines = paper.lines(table)
     differing = [
         f"{line.run.method} {limits[line.run.method]} (paper: {line.n_max})"

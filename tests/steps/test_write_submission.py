@@ -9,8 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from asdpipe.errors import UserError
-from asdpipe.steps.evaluate import evaluate, read_auc
-from asdpipe.steps.submission import submission
+from asdpipe.paper.results import read_auc
+from asdpipe.steps.evaluate import evaluate
+from asdpipe.steps.write_submission import write_submission
 from tests.conftest import SHARED
 from tests.scored import Scored, clip, write_scored
 
@@ -20,7 +21,7 @@ TRUTH_2023 = SHARED / "dcase_ground_truth/2023/nttcslab_evaluator"
 def submit(files: Scored, scoring: str) -> dict[str, list[list[str]]]:
     """Run the step and return the rows of every file it wrote."""
     folder = files.clips.with_name("submission")
-    submission(*files, folder, scoring)
+    write_submission(*files, folder, scoring)
     return {file.name: sorted_rows(file, in_order=False) for file in sorted(folder.iterdir())}
 
 
@@ -43,8 +44,8 @@ def official_2022(folder: Path, truth: Path, keys: list[tuple[str, str]]) -> flo
         name = f"{machine}_section_{section}_test.csv"
         score, label = by_position(folder / f"anomaly_score_{name}", truth / f"ground_truth_data/ground_truth_{name}")
         _, domain = by_position(folder / f"anomaly_score_{name}", truth / f"ground_truth_domain/ground_truth_{name}")
-        for each in (0, 1):
-            kept = (domain == each) | (label == 1)
+        for is_target in (0, 1):
+            kept = (domain == is_target) | (label == 1)
             values.append(roc_auc_score(label[kept], score[kept]))
         values.append(roc_auc_score(label, score, max_fpr=0.1))
     return len(values) / sum(1 / max(value, np.finfo(float).eps) for value in values)
@@ -76,7 +77,7 @@ def average_2020(folder: Path, truth: Path, keys: list[tuple[str, str]]) -> dict
         assert len(score) == len(label)
         both = roc_auc_score(label, score), roc_auc_score(label, score, max_fpr=0.1)
         values.setdefault(machine, []).append(both)
-    return {machine: tuple(np.mean(each, axis=0)) for machine, each in values.items()}
+    return {machine: tuple(np.mean(of_ids, axis=0)) for machine, of_ids in values.items()}
 
 
 def made_up(rng: np.random.Generator, domain: str | None, is_normal: bool) -> float:

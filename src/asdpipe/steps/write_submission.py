@@ -1,19 +1,21 @@
-"""Step 9, submission: the files by which DCASE's evaluators score a system."""
+"""Write the submission: the files by which DCASE's evaluators score a system."""
 
 import logging
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from typer import Option
 
 from asdpipe.artifacts.files import whole_folder
 from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
 from asdpipe.method.metrics import Scoring
-from asdpipe.steps.evaluate import Formula, scored_clips
+from asdpipe.paper.results import scored_clips
 from asdpipe.steps.options import InFile, OutFolder
 
-# What a file is about: its columns in the manifest, and how its name says so.
+# One file per group of these columns of the manifest, and the part of its name that says so.
 FILES: dict[Scoring, tuple[list[str], str]] = {
     "dcase2020": (["machine", "section"], "{}_id_{}"),
     "dcase2021": (["machine", "section", "domain"], "{}_section_{}_{}_test"),
@@ -23,19 +25,24 @@ FILES: dict[Scoring, tuple[list[str], str]] = {
 logger = logging.getLogger(__name__)
 
 
-def submission(
-    clips: InFile, scores: InFile, thresholds: InFile, folder: OutFolder, scoring: Formula = "dcase2022"
+def write_submission(
+    clips: InFile,
+    scores: InFile,
+    thresholds: InFile,
+    folder: OutFolder,
+    scoring: Annotated[Scoring, Option(help="Files of 2020, of 2021, or of 2022 and later.")] = "dcase2022",
 ) -> None:
-    """Write anomaly scores and decisions of the evaluation test clips, or if there are none of the development ones.
+    """Write anomaly scores and decisions of the test clips in DCASE's format.
+
+    Those of the evaluation set, or of the development set if there is no evaluation set.
 
     Raises:
-        UserError: there are no test clips, one has no score, or (2021) none of the two domains.
+        UserError: there are no test clips, one has no finite score, or (2021) no domain.
     """
-    table = scored_clips(clips, scores, thresholds)
     test = _submitted(read_table("clips", clips), clips)
-    table = table[table.clip_id.isin(test.clip_id)].assign(
-        file=lambda each: each.path.map(lambda path: Path(path).name)
-    )
+    table = scored_clips(clips, scores, thresholds)
+    table = table[table.clip_id.isin(test.clip_id)]
+    table = table.assign(file=[Path(path).name for path in table.path])
     if unscored := sorted(set(test.clip_id) - set(table.clip_id[np.isfinite(table.score)])):
         message = (
             f"{scores}: {len(unscored)} test clips have no score, e.g. {unscored[0]}. The evaluators compare row by "
@@ -59,6 +66,7 @@ def submission(
 
 
 def _submitted(table: pd.DataFrame, clips: Path) -> pd.DataFrame:
+    """Return the test clips to submit."""
     test = table[table.split == "test"]
     if test.empty:
         raise UserError(f"{clips}: the data set has no test clips, so there is nothing to submit")

@@ -1,0 +1,52 @@
+"""From settings to extractors: the kinds there are, and how one is built from untrusted settings."""
+
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import ConfigDict, ValidationError, create_model
+
+from asdpipe.errors import UserError
+from asdpipe.imports import imported
+from asdpipe.models.base import FeatureExtractor
+
+# By kind. Given by name: a step imports only the extractor that it uses.
+EXTRACTORS = {
+    "multi_resolution": "asdpipe.models.multi_resolution.MultiResolutionNetwork",
+    "log_mel": "asdpipe.models.log_mel.LogMelStatistics",
+    "autoencoder": "asdpipe.models.autoencoder.Autoencoders",
+}
+
+
+def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
+    """Return an untrained extractor.
+
+    Args:
+        settings: ``kind``, and the arguments of its class.
+        context: arguments that are no settings, such as num_samples; those that the class does not take are left out.
+
+    Raises:
+        UserError: no such kind, wrong arguments, or an impossible network, such as one for longer clips.
+    """
+    kind = settings.get("kind")
+    if not isinstance(kind, str) or kind not in EXTRACTORS:
+        raise UserError(f"network.kind = {str(kind)[:100]!r}: there is no such kind; choose {', '.join(EXTRACTORS)}")
+    extractor: type[FeatureExtractor] = imported(EXTRACTORS[kind])
+    hints = {name: hint for name, hint in get_type_hints(extractor.__init__).items() if name != "return"}
+    fields: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items()}
+    arguments = {**{name: value for name, value in settings.items() if name != "kind"}}
+    arguments |= {name: value for name, value in context.items() if name in hints}
+    try:
+        checked = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)(**arguments)
+        return extractor(**{name: getattr(checked, name) for name in arguments})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"network.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, RuntimeError, OverflowError, TypeError) as error:
+        raise UserError(str(error).partition("\n")[0]) from None
+
+
+def described_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
+    """Return an extractor without memory for its weights, of any size; arguments and errors of ``build_extractor``."""
+    with torch.device("meta"):
+        return build_extractor(settings, **context)

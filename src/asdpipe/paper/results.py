@@ -1,0 +1,151 @@
+"""Results of runs as tables: auc.csv of one seed and over seeds, the score of every clip, and comparisons."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from asdpipe.artifacts.tables import read_table
+from asdpipe.errors import UserError
+from asdpipe.method.metrics import METRICS, Scoring, harmonic_mean, official_score
+
+# Columns that identify a row of an auc.csv over seeds; that of one seed has ``seed``, too.
+KEY = ["dataset", "method", "stage", "split", "machine", "section"]
+# Metrics of an auc.csv over seeds.
+REPORTED = ["auc", "auc_source", "auc_target", "pauc", "official"]
+# Rows of an auc.csv with a mean over machine types and sections.
+MEANS: dict[str, Callable[[Iterable[float]], float]] = {
+    "mean": lambda values: float(np.mean(list(values))),
+    "hmean": harmonic_mean,
+}
+SCORE_COLUMNS = [
+    *("path", "machine", "section", "domain", "split", "part", "is_normal"),
+    *("score", "score_sd", "anomalous", "nearest_clip"),
+]
+
+
+def read_auc(file: Path) -> pd.DataFrame:
+    """Read an auc.csv, of one seed or over seeds.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or has duplicate rows.
+    """
+    texts, numbers = ("dataset", "method", "split", "machine", "section"), ("stage", "seed")
+    try:
+        frame = pd.read_csv(
+            file,
+            dtype=dict.fromkeys(texts, str) | dict.fromkeys(METRICS, float) | dict.fromkeys(numbers, int),
+            keep_default_na=False,
+            na_values={metric: [""] for metric in METRICS},
+        )
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{file}: is not an auc.csv ({error}); delete it and run again") from None
+    if missing := [column for column in [*KEY, *REPORTED] if column not in frame]:
+        raise UserError(f"{file}: is not an auc.csv: column {', '.join(missing)} is missing")
+    if frame.duplicated([column for column in (*KEY, "seed") if column in frame]).any():
+        raise UserError(f"{file}: has a row twice; delete it and run again")
+    return frame
+
+
+def with_means(frame: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
+    """Add the rows ``mean`` and ``hmean`` of each split: over machine types and sections for which a metric is defined.
+
+    In both rows ``official`` is the official score of the split, which is missing unless it is defined for every
+    machine type and section.
+
+    Args:
+        frame: columns split, machine, section and METRICS; one row per machine type and section.
+    """
+    added = [frame]
+    for split, part in frame.groupby("split", sort=True):
+        official = official_score(part.machine.tolist(), part.to_dict("records"), scoring)
+        for name, mean in MEANS.items():
+            values = {
+                metric: mean(part[metric].dropna()) if part[metric].notna().any() else math.nan for metric in METRICS
+            }
+            row = {"split": split, "machine": name, "section": "", **values, "official": official}
+            added.append(pd.DataFrame([row]))
+    return pd.concat(added, ignore_index=True)
+
+
+def over_seeds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return mean, unbiased variance (missing for one seed) and number of seeds of every row of these auc.csv."""
+    groups = pd.concat(frames).groupby(KEY, sort=False)
+    means, variances = groups[REPORTED].mean(), groups[REPORTED].var(ddof=1)
+    seeds = groups.seed.nunique().rename("seeds")
+    return pd.concat([seeds, means, variances.add_suffix("_var")], axis=1).reset_index()
+
+
+def comparison(files: Sequence[Path]) -> pd.DataFrame:
+    """Return the AUC of every machine type (rows) in every auc.csv (columns), with means and official scores.
+
+    Cells without labels are missing; a file without rows (no test clips) has no column.
+    """
+    frames = [frame for frame in map(read_auc, files) if len(frame)]
+    columns = {}
+    for column, frame in zip(_column_names(frames), frames, strict=True):
+        single = frame.groupby(["split", "machine"]).section.transform("size") == 1
+        name = frame.machine.where(single, frame.machine + " " + frame.section)
+        auc = pd.Series(frame.auc.to_numpy(), index=pd.MultiIndex.from_arrays([frame.split, name]))
+        official = frame[frame.machine == "hmean"].set_index("split").official
+        official.index = pd.MultiIndex.from_product([official.index, ["official"]])
+        columns[column] = pd.concat([auc, official])
+    table = pd.DataFrame(columns)
+    order = {"mean": 1, "hmean": 2, "official": 3}
+    return table.loc[sorted(table.index, key=lambda key: (key[0], order.get(key[1], 0)))]
+
+
+def _column_names(frames: Sequence[pd.DataFrame]) -> list[str]:
+    """Name each auc.csv by what distinguishes it, e.g. the baseline by its method, the others by their stage."""
+    columns = ["dataset", "method", "stage", "seed"]
+    runs = pd.DataFrame([frame.iloc[0].reindex(columns) for frame in frames], columns=columns)
+    one_dataset, one_method = runs.dataset.nunique() == 1, runs.method.nunique() == 1
+    # Methods with several stages.
+    iterated = set(runs.method[runs.groupby("method").stage.transform("nunique") > 1])
+    all_stages = one_method or (not iterated and runs.stage.nunique() > 1)
+    repeated = runs.duplicated(columns[:-1], keep=False) & runs.seed.notna()
+    names = []
+    for run, is_repeated in zip(runs.itertuples(), repeated, strict=True):
+        words = [
+            "" if one_dataset else run.dataset,
+            "" if one_method or iterated == {run.method} else run.method,
+            f"stage {run.stage}" if all_stages or run.method in iterated else "",
+            f"seed {run.seed}" if is_repeated else "",
+        ]
+        names.append(" ".join(filter(None, words)))
+    return names
+
+
+def scored_clips(clips: Path, scores: Path, thresholds: Path) -> pd.DataFrame:
+    """Return manifest and scores, with ``anomalous``: is the score above the machine type's decision threshold?
+
+    Raises:
+        UserError: a machine type has no threshold.
+    """
+    table = read_table("clips", clips).merge(read_table("scores", scores), on="clip_id")
+    limit = read_table("thresholds", thresholds).set_index("machine").decision_threshold
+    if missing := set(table.machine) - set(limit.index):
+        raise UserError(f"{thresholds}: has no threshold of {', '.join(sorted(missing))}; is it of another data set?")
+    return table.assign(anomalous=table.score > table.machine.map(limit))
+
+
+def scores_over_seeds(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return a row per test clip, or per training clip if there are no test clips.
+
+    Score and its deviation (missing for one seed) are over the seeds; ``anomalous`` is the share of seeds that call the
+    clip anomalous; the nearest clip is that of the first seed.
+
+    Args:
+        seeds: ``scored_clips`` of each seed.
+    """
+    first, by_clip = seeds[0].set_index("clip_id"), pd.concat(seeds).groupby("clip_id")
+    frame = first.assign(
+        score=by_clip.score.mean(),
+        score_sd=by_clip.score.std(ddof=1),
+        anomalous=by_clip.anomalous.mean(),
+        nearest_clip=first.nearest_clip_id.map(first.path),
+    )
+    listed = "test" if (frame.split == "test").any() else "train"
+    return frame.loc[frame.split == listed, SCORE_COLUMNS]

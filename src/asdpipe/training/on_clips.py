@@ -1,0 +1,144 @@
+"""Training on clips and their classes: one network for all machine types (paper §5.2, eq. 12)."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from asdpipe.errors import UserError
+from asdpipe.method.objectives import Batch as Inputs
+from asdpipe.progress import Progress
+from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
+from asdpipe.training.crop import make_crop
+from asdpipe.training.device import Precision, training_dtype
+from asdpipe.training.fit import fit
+from asdpipe.training.job import Job, Trained
+from asdpipe.training.prefetch import prefetch
+from asdpipe.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+
+class ClipTrainer:
+    """Train with AdamW on batches of source, external and repeated target clips.
+
+    Args:
+        epochs: passes over source and external clips.
+        source_per_batch, target_per_batch: clips of a batch.
+        learning_rate, weight_decay: of AdamW.
+        precision: of convolutions and matrix products.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        source_per_batch: int,
+        target_per_batch: int,
+        learning_rate: float,
+        weight_decay: float,
+        precision: Precision,
+    ) -> None:
+        self.epochs, self.source_per_batch, self.target_per_batch = epochs, source_per_batch, target_per_batch
+        self.learning_rate, self.weight_decay, self.precision = learning_rate, weight_decay, precision
+
+    def train(self, job: Job) -> Trained:
+        """Train a network from scratch, or continue an interrupted training; see ``Trainer``."""
+        clips, device, checkpoint = job.clips, job.device, job.checkpoint("")
+        order_seed, rng_seed, weight_seed = (int(each) for each in np.random.SeedSequence(job.seed).generate_state(3))
+        order, rng = np.random.default_rng(order_seed), torch.Generator().manual_seed(rng_seed)
+        torch.manual_seed(weight_seed)
+        extractor = job.build_extractor().to(device)
+        objective = job.build_objective(extractor.embedding_shape).to(device)
+        parameters = [each for each in (*extractor.parameters(), *objective.parameters()) if each.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        steps, num_samples = self.steps_of_epoch(clips), extractor.num_samples
+        if num_samples is None:
+            raise UserError("training on clips needs a network that takes clips of one length")
+        state = TrainingState({"network": extractor, "objective": objective}, optimizer, rng, order)
+        checkpoint.restore(state)
+        progress = Progress("training", (self.epochs - len(state.history)) * steps - len(state.losses), "batch")
+        dtype = training_dtype(self.precision, device, extractor.embedding_shape[1])
+        crop = make_crop(clips, num_samples, device)
+        extractor.train()
+        forward = torch.compile(extractor) if job.torch_compile else extractor
+
+        def embed(x: Tensor) -> Tensor:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                embedding: Tensor = forward(x)
+            # The losses and their gradients are float32.
+            return embedding.float()
+
+        def inputs(batches: Sequence[Batch]) -> Iterator[Inputs]:
+            for batch, x in prefetch((batch, crop(batch)) for batch in batches):
+                yield Inputs(x.to(device, non_blocking=True), batch.class_index, batch.machine_index)
+
+        with checkpoint.stoppable():
+            for epoch in range(len(state.history) + 1, self.epochs + 1):
+                drawn = epoch_batches(clips, num_samples, self.source_per_batch, self.target_per_batch, order)
+                batches, done = list(drawn), len(state.losses)
+                # Read losses once per epoch, to avoid a device sync in every step.
+                losses = torch.zeros(steps, len(objective.names), device=device)
+                losses[:done] = state.losses
+                for step, found in enumerate(fit(embed, objective, optimizer, inputs(batches[done:]), rng), done):
+                    losses[step] = found
+                    progress.advance(1)
+                    if checkpoint.stop_asked.is_set():
+                        break
+                state.losses = losses[: step + 1].cpu()
+                refuse_divergence(state, objective.names, clips, batches, self.learning_rate)
+                if len(state.losses) == steps:
+                    means = dict(zip(objective.names, state.losses.mean(dim=0).tolist(), strict=True))
+                    total = sum(means.values())
+                    state.end_epoch({"epoch": epoch, "loss": total, **means, "learning_rate": self.learning_rate})
+                    shown = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+                    logger.info("epoch %d/%d: %s", epoch, self.epochs, shown)
+                checkpoint.save(state)
+        progress.close()
+        return Trained(extractor.cpu().eval(), job.network, pd.DataFrame(state.history), [checkpoint])
+
+    def steps_of_epoch(self, clips: TrainingSet) -> int:
+        """Return the number of optimiser steps of an epoch.
+
+        Raises:
+            UserError: a batch would hold a single clip.
+        """
+        num_source = int((~clips.is_target).sum())
+        steps = num_batches(num_source, self.source_per_batch)
+        if num_source // steps + (self.target_per_batch if clips.is_target.any() else 0) < 2:
+            message = (
+                f"{len(clips.row)} training clips make batches of a single clip, which batch normalisation cannot use: "
+                "add clips or raise training.source_per_batch"
+            )
+            raise UserError(message)
+        return steps
+
+
+def refuse_divergence(
+    state: TrainingState, names: Sequence[str], clips: TrainingSet, batches: Sequence[Batch], learning_rate: float
+) -> None:
+    """Stop a training whose numbers are no longer finite, before they replace its last good state.
+
+    Args:
+        state: with the losses of the steps of its epoch; names: of the losses; batches: of this epoch.
+
+    Raises:
+        UserError: a loss or a weight is not finite.
+    """
+    bad = (~state.losses.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if not bad and state.is_finite():
+        return
+    # Finite losses but weights that are not: the last step made them so.
+    step = bad[0] if bad else len(state.losses) - 1
+    losses = zip(names, state.losses[step].tolist(), strict=True)
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in losses)
+    names_of_clips = dict.fromkeys(str(clips.waveforms.clip_ids[row]) for row in clips.row[batches[step].clip])
+    message = (
+        f"training diverged in epoch {len(state.history) + 1}, step {step + 1}: {shown}"
+        f"{'' if bad else ', and weights that are not finite after it'}; "
+        f"learning rate {learning_rate:g}. Try a smaller training.learning_rate. Run again as it is, it goes on after "
+        f"epoch {len(state.history)}, the last good one. Clips of the batch: {', '.join(names_of_clips)}"
+    )
+    raise UserError(message)
