@@ -142,6 +142,33 @@ def test_scores_by_hand():
     assert nearest.tolist()[2] == 1
 
 
+def test_dot_products_take_centroids_at_their_own_length():
+    """Released code: a loose cluster's centroid is short, so that its clips look more anomalous."""
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.normal(size=(12, 12)))[0][:2]
+    which = np.repeat([0, 1], 40)
+    spread = np.where(which == 0, 0.02, 0.3)[:, None]
+    clips = (directions[which] + spread * rng.normal(size=(80, 12))) * rng.uniform(0.1, 20, (80, 1))
+    target = rng.normal(size=(3, 12))
+    is_source = np.arange(83) < 80
+    found = representatives(np.concatenate([clips, target]), is_source, 2, seed=0)
+    test = rng.normal(size=(50, 12)) + 2 * directions[rng.integers(2, size=50)]
+    score, nearest = anomaly_scores(test, found.vectors, similarity="dot")
+    means = [unit(clips[which == each]).mean(axis=0) for each in (0, 1)]
+    expected = unit(test) @ np.array([*means, *unit(target)]).T
+    assert score == pytest.approx(-expected.max(axis=1), abs=1e-5)
+    rows = np.array([*means, *unit(target)])[expected.argmax(axis=1)]
+    np.testing.assert_allclose(found.vectors[nearest], rows, atol=1e-5)
+    by_cosine, _ = anomaly_scores(test, found.vectors)
+    loose = np.linalg.norm(means[1])
+    assert loose < 0.8
+    # Where the loose cluster decides by either rule, the scores differ by its length.
+    both = np.isclose(score, loose * by_cosine, atol=1e-5)
+    assert both.sum() > 10
+    # A target clip has unit length: nothing changes for it.
+    assert anomaly_scores(target, found.vectors, "dot")[0] == pytest.approx([-1] * 3, abs=1e-6)
+
+
 def test_cosines_never_leave_minus_one_to_one_and_a_zero_vector_has_cosine_zero():
     clips = np.random.default_rng(0).normal(size=(200, 384)).astype(np.float32)
     values = cosine(clips, np.concatenate([clips, -clips]))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
-from asdpipe.training.crop import cutter, on_device
+from asdpipe.training.crop import make_crop, on_device
 
 
 def training_set(source: int, target: int, lengths=(40,), seed: int = 0) -> TrainingSet:
@@ -33,7 +33,7 @@ def epoch(clips: TrainingSet, source_per_batch=8, target_per_batch=2, num_sample
 
 
 def waveforms(clips: TrainingSet, batch: Batch, num_samples: int = 16) -> torch.Tensor:
-    return cutter(clips, num_samples, torch.device("cpu"))(batch)
+    return make_crop(clips, num_samples, torch.device("cpu"))(batch)
 
 
 def members(batch) -> list[int]:
@@ -45,6 +45,42 @@ def members(batch) -> list[int]:
 )
 def test_number_of_batches_is_the_source_clips_over_the_batch_size_rounded_up(source, per_batch, batches):
     assert num_batches(source, per_batch) == batches
+
+
+@pytest.mark.parametrize(
+    ("source", "batches"), [(0, 1), (1, 1), (8, 1), (9, 2), (17, 2), (32, 3), (33, 3), (13_860 // 10, 88)]
+)
+def test_a_random_half_is_half_the_batches_and_one_more_each_of_its_usual_size(source, batches):
+    assert num_batches(source, 8, "random_half") == batches
+    clips = training_set(source, 4)
+    drawn = list(epoch_batches(clips, 16, 8, 2, np.random.default_rng(0), epoch="random_half"))
+    assert len(drawn) == batches
+    own = [clip for batch in drawn for clip in members(batch) if not clips.is_target[clip]]
+    assert len(set(own)) == len(own)
+    full = epoch(clips, 8, 2)
+    # The same draws as the first batches of all clips.
+    assert [members(batch) for batch in drawn] == [members(batch) for batch in full[:batches]]
+
+
+def test_every_epoch_draws_another_random_half():
+    clips, generator = training_set(80, 4), np.random.default_rng(0)
+    counts = np.zeros(84)
+    for _ in range(400):
+        for batch in epoch_batches(clips, 16, 8, 0, generator, epoch="random_half"):
+            counts[members(batch)] += 1
+    # Six of ten batches: 240 times of 400, standard deviation 9.8.
+    used = counts[~clips.is_target]
+    assert used.sum() == 400 * 48
+    assert np.abs(used - 240).max() < 45
+
+
+def test_the_batches_of_an_epoch_are_drawn_again_from_the_state_of_the_generator():
+    clips, generator = training_set(40, 5), np.random.default_rng(3)
+    list(epoch_batches(clips, 16, 8, 2, generator, epoch="random_half"))
+    state = generator.bit_generator.state
+    first = [members(batch) for batch in epoch_batches(clips, 16, 8, 2, generator, epoch="random_half")]
+    generator.bit_generator.state = state
+    assert first == [members(batch) for batch in epoch_batches(clips, 16, 8, 2, generator, epoch="random_half")]
 
 
 @pytest.mark.parametrize(("source", "per_batch"), [(21, 8), (16, 8), (3, 8), (17, 8), (9, 1)])

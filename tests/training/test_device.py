@@ -1,14 +1,18 @@
-"""Where and in which precision networks are trained."""
+"""Where and in which precision networks are trained, and clips embedded."""
 
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
 from asdpipe.errors import UserError
-from asdpipe.training.device import pick_device, training_dtype
+from asdpipe.models.base import FeatureExtractor
+from asdpipe.training.device import full_precision, pick_device, training_dtype
+from asdpipe.training.embedding import embed
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -44,6 +48,54 @@ def test_without_a_gpu_cuda_is_refused_and_auto_is_the_cpu(monkeypatch):
     assert pick_device("auto") == CPU
     with pytest.raises(UserError, match="device is cuda, but PyTorch sees no GPU"):
         pick_device("cuda")
+
+
+# ---------------------------------------------------------------- TF32
+
+
+def tf32() -> tuple[bool, bool]:
+    """Tell whether matrix products and convolutions of float32 may be TF32."""
+    return torch.get_float32_matmul_precision() != "highest", torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def on_gpu(monkeypatch) -> Iterator[None]:
+    """Set up PyTorch as on a GPU, in the order of a step: the device first, then its work."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == GPU
+    monkeypatch.undo()
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_training_may_take_tf32_and_embeddings_are_float32():
+    seen = []
+
+    class Extractor(FeatureExtractor):
+        num_samples = 4
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(tf32())
+            return x
+
+    assert tf32() == (True, True)
+    clips = [np.full(4, value, dtype=np.int16) for value in range(40)]
+    between = [tf32() for _ in embed(Extractor(), clips, len(clips), CPU)]
+    assert seen == [(False, False)] * 2
+    assert between == [(True, True)] * 2
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_full_precision_ends_with_the_block_and_with_an_error_in_it():
+    with full_precision(), full_precision():
+        assert tf32() == (False, False)
+    assert tf32() == (True, True)
+    with pytest.raises(ZeroDivisionError), full_precision():
+        _ = 1 / 0
+    assert tf32() == (True, True)
 
 
 FAULTS = """

@@ -1,25 +1,28 @@
 """Representatives, anomaly scores and thresholds (paper §3.3, eq. 2-6; §4.1.1).
 
-scikit-learn and scipy are imported where they are used: their imports take longer than most steps that need neither.
+scikit-learn and scipy are imported inside the functions that use them, because importing them takes longer than most
+steps run.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
+Similarity = Literal["cosine", "dot"]
+"""To a representative: cosine (eq. 5), or product of the unit embedding and the centroid as it is (released code)."""
 
 
 class Representatives(NamedTuple):
     """Representatives of one machine type (eq. 2-4): source centroids first, then target clips."""
 
     vectors: NDArray[np.float32]
-    """(representatives, dim)."""
+    """(representatives, dim). A centroid is a mean of unit vectors, so it is shorter than 1."""
     is_source: NDArray[np.bool_]
     """(representatives,)."""
     clip: NDArray[np.int64]
-    """(representatives,): row of the training clip that is the representative, or lies nearest to the centroid."""
+    """(representatives,): row of the training clip that is the representative, or is nearest to the centroid."""
 
 
 def normalize(vectors: Floats) -> NDArray[np.float32]:
@@ -29,9 +32,9 @@ def normalize(vectors: Floats) -> NDArray[np.float32]:
 
 
 def cluster(vectors: Floats, k: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return centroids (k', dim) and the nearest one of each vector (n,), by k-means (k-means++, best of 10 starts).
+    """Return centroids (k', dim) and the index of each vector's nearest centroid (n,).
 
-    k' is k, or the number of distinct vectors where there are fewer.
+    k-means++ with 10 initialisations. k' is k, or the number of distinct vectors if that is smaller.
     """
     from sklearn.cluster import KMeans
 
@@ -46,10 +49,10 @@ def representatives(embedding: Floats, is_source: NDArray[np.bool_], k_source: i
     Source clips are clustered after L2-normalisation; every target clip is its own representative.
 
     Args:
-        embedding: (clips, dim), original training clips only: external clips never take part.
+        embedding: (clips, dim), original training clips only, no external clips.
         is_source: (clips,).
-        k_source: centroids of the source clips.
-        seed: of k-means.
+        k_source: number of centroids of the source clips.
+        seed: seed of k-means.
     """
     unit = normalize(embedding)
     source, target = np.flatnonzero(is_source), np.flatnonzero(~is_source)
@@ -62,35 +65,46 @@ def representatives(embedding: Floats, is_source: NDArray[np.bool_], k_source: i
 
 
 def cosine(a: Floats, b: Floats) -> NDArray[np.float32]:
-    """Return the cosine similarity of every row of ``a`` to every row of ``b`` (eq. 5)."""
+    """Return the cosine similarity (len(a), len(b)) of every row of ``a`` to every row of ``b`` (eq. 5)."""
     return np.clip(normalize(a) @ normalize(b).T, -1, 1)
 
 
-def anomaly_scores(embedding: Floats, vectors: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return -max cosine to the representatives (eq. 6) and the index of the nearest one, both (clips,)."""
-    similarity = cosine(embedding, vectors)
-    nearest = similarity.argmax(axis=1)
-    return -similarity[np.arange(len(nearest)), nearest].astype(np.float64), nearest
+def anomaly_scores(
+    embedding: Floats, vectors: Floats, similarity: Similarity = "cosine"
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return -max similarity to the representatives (eq. 6) and the index of the nearest one, both (clips,).
+
+    Args:
+        embedding: (clips, dim), of any length.
+        vectors: (representatives, dim), as ``representatives`` returns them.
+        similarity: with "dot" a source centroid is farther away the more its cluster is spread out.
+    """
+    if similarity == "cosine":
+        values = cosine(embedding, vectors)
+    else:
+        values = np.clip(normalize(embedding) @ np.asarray(vectors, dtype=np.float32).T, -1, 1)
+    nearest = values.argmax(axis=1)
+    return -values[np.arange(len(nearest)), nearest].astype(np.float64), nearest
 
 
 def selection_threshold(training_scores: Floats) -> float:
-    """Return the largest score of a machine type's training clips, a^thr (§4.1.1)."""
+    """Return a^thr, the largest score of a machine type's training clips (§4.1.1)."""
     return float(np.max(training_scores))
 
 
 def decision_threshold(training_scores: Floats, quantile: float) -> float:
-    """Return the score above which a clip is called anomalous: a quantile of the gamma distribution of the scores.
+    """Return the score above which a clip is called anomalous: a quantile of a fitted gamma distribution.
 
-    The gamma distribution is fitted to 1 + score, the distance, of clips that are not their own representative (the
-    DCASE baseline's rule). Where all distances are the same, that distance decides.
+    The distribution is fitted to the distances 1 + score of clips that are not their own representative (the rule of
+    the DCASE baseline). If all distances are equal, the threshold is that distance.
 
     Args:
-        training_scores: (clips,), each from -1 on.
-        quantile: in (0, 1); the DCASE baseline takes 0.9.
+        training_scores: (clips,), at least -1.
+        quantile: in (0, 1); 0.9 in the DCASE baseline.
     """
     distance = 1 + np.asarray(training_scores, dtype=np.float64)
     positive = distance[distance > 1e-6]
-    # Distances that differ by rounding only have no distribution.
+    # A gamma distribution cannot be fitted to distances that differ only by rounding.
     if len(positive) < 2 or np.ptp(positive) < 1e-6 * np.mean(positive):
         return float(np.max(distance) - 1)
     from scipy import stats
@@ -104,11 +118,12 @@ def nearest_neighbour(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the city-block distance to the nearest training clip and its row, both (queries,).
 
-    Every dimension is scaled by its mean and standard deviation over the training clips.
+    Every dimension is standardised by its mean and standard deviation over the training clips.
 
     Args:
-        query: (queries, dim); train: (clips, dim).
-        is_query: (queries, clips), True where the training clip is the query itself and does not count.
+        query: (queries, dim).
+        train: (clips, dim).
+        is_query: (queries, clips), True where the training clip is the query itself and must be ignored.
     """
     from scipy.spatial.distance import cdist
 

@@ -1,7 +1,8 @@
-"""Batches of a training stage: source and external clips once per epoch, target clips drawn again and again (§5.2)."""
+"""Batches of a training stage: source and external clips once per epoch, target clips with replacement (§5.2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,35 +12,39 @@ from torch import Tensor
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.method.augment import random_offset
 
+Epoch = Literal["all", "random_half"]
+"""Source clips of an epoch: all, or a new random half in every epoch (released code)."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training clips of a stage; all arrays (clips,)."""
+    """The training clips of a stage; all arrays have shape (clips,)."""
 
     waveforms: Waveforms
     row: NDArray[np.int64]
-    """Where the clip is in the waveforms."""
+    """Index of the clip in ``waveforms``."""
     class_index: NDArray[np.int32]
     machine_index: NDArray[np.int32]
-    """Groups for the triplet's noise: machine types; an external clip has the one that it was selected for."""
+    """Machine types, for the triplet's noise. An external clip has the machine type it was selected for."""
     is_target: NDArray[np.bool_]
-    """External clips count as source."""
+    """False for external clips: they count as source."""
 
     def __len__(self) -> int:
         return len(self.row)
 
     def __getitem__(self, clip: int) -> NDArray[np.int16]:
-        """Return the samples of a clip."""
+        """Return the samples of a clip, int16 (samples,)."""
         return self.waveforms[self.row[clip]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: which clips and from which sample on, int64 (batch,), and what the losses need, int64 (batch,)."""
+    """Clips, offsets and labels of one batch; everything is int64 (batch,)."""
 
     clip: NDArray[np.int64]
-    """Positions in the training set."""
+    """Indices into the training set."""
     offset: NDArray[np.int64]
+    """First sample of each clip."""
     class_index: Tensor
     machine_index: Tensor
 
@@ -50,16 +55,23 @@ def epoch_batches(
     source_per_batch: int,
     target_per_batch: int,
     generator: np.random.Generator,
+    epoch: Epoch = "all",
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch: every source clip once, in nearly equal batches, among random target clips.
+    """Yield the batches of one epoch: source clips without replacement, target clips with replacement.
 
-    Without target clips a batch has source clips only, without source clips target clips only.
+    The source clips are split into batches of nearly equal size; ``num_batches`` of them are used. Without target
+    clips a batch has source clips only, without source clips target clips only.
+
+    Args:
+        num_samples: length of the crops, in samples.
+        generator: source of every draw. In the same state it gives the same batches.
+        epoch: which source clips to use.
     """
     source, target = np.flatnonzero(~clips.is_target), np.flatnonzero(clips.is_target)
-    count = num_batches(len(source), source_per_batch)
-    for part in np.array_split(generator.permutation(source), count):
+    parts = np.array_split(generator.permutation(source), num_batches(len(source), source_per_batch))
+    for part in parts[: num_batches(len(source), source_per_batch, epoch)]:
         extra = generator.choice(target, target_per_batch) if len(target) else target
-        # In random order: mixup pairs every clip with its mirror image in the batch.
+        # Shuffled, because mixup pairs every clip with its mirror image in the batch.
         chosen = generator.permutation(np.concatenate([part, extra]))
         yield Batch(
             chosen,
@@ -69,6 +81,10 @@ def epoch_batches(
         )
 
 
-def num_batches(num_source: int, source_per_batch: int) -> int:
-    """Return the number of batches of an epoch."""
-    return max(1, -(-num_source // source_per_batch))
+def num_batches(num_source: int, source_per_batch: int, epoch: Epoch = "all") -> int:
+    """Return the number of batches of an epoch, at least 1.
+
+    "random_half" is half the batches, rounded down, and one more, as the released code counts them.
+    """
+    count = max(1, -(-num_source // source_per_batch))
+    return count if epoch == "all" else min(count, count // 2 + 1)

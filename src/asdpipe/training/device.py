@@ -1,7 +1,9 @@
-"""Where networks run, and what makes them run fast there."""
+"""Choose the device and the precision of training; compute embeddings in float32."""
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -10,34 +12,51 @@ from asdpipe.errors import UserError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-# mallopt's names in glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-# Narrower networks gain nothing from bfloat16 on a CPU.
+# On a CPU bfloat16 does not speed up narrower networks.
 MIN_BFLOAT16_WIDTH = 64
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda", and set PyTorch up for it.
+    """Return the device for "auto", "cpu" or "cuda", and set up PyTorch for it.
+
+    On a GPU, float32 matrix products and convolutions may run in TF32, which keeps 10 bits of the mantissa; see
+    ``full_precision``.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: "cuda" without a GPU.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise UserError("device is cuda, but PyTorch sees no GPU here; use device: auto or cpu")
     if available and name != "cpu":
         torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
         return torch.device("cuda")
     _keep_freed_memory()
     return torch.device("cpu")
 
 
-def _keep_freed_memory() -> None:
-    """Let malloc use again what tensors leave behind.
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Run float32 matrix products and convolutions in float32, without TF32, for embeddings and scores."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
-    By default large tensors go back to the system at once, and every step pays for new, zeroed pages: a third of its
-    time.
+
+def _keep_freed_memory() -> None:
+    """Let malloc reuse the memory of freed tensors.
+
+    By default glibc returns large blocks to the system at once. Allocating and zeroing new pages then takes a third of
+    a training step.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
@@ -45,7 +64,10 @@ def _keep_freed_memory() -> None:
 
 
 def training_dtype(precision: Precision, device: torch.device, width: int) -> torch.dtype:
-    """Return the type in which convolutions and matrix products of a network of this width are trained."""
+    """Return the dtype of convolutions and matrix products in training, for a network of this width.
+
+    float32 on a GPU includes TF32 (``pick_device``).
+    """
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
     if device.type == "cuda":

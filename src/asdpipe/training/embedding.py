@@ -1,4 +1,4 @@
-"""Embeddings of clips: from offset 0, in evaluation mode, so that they can be reproduced."""
+"""Embed clips, reproducibly: from sample 0, in evaluation mode, in float32."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -13,6 +13,7 @@ from asdpipe.errors import UserError
 from asdpipe.method.augment import tile
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.progress import Progress
+from asdpipe.training.device import full_precision
 from asdpipe.training.prefetch import prefetch
 
 BATCH, GPU_BATCH = 32, 128
@@ -22,11 +23,13 @@ BATCH, GPU_BATCH = 32, 128
 def embed(
     extractor: FeatureExtractor, waveforms: Iterable[NDArray[np.int16]], total: int, device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield embeddings, float32 (batch, branches * dim), of clips in order; at most two batches of clips are in memory.
+    """Yield the embeddings of clips in order, float32 (batch, branches * dim), computed without TF32 on a GPU too.
+
+    At most two batches of clips are in memory.
 
     Args:
-        waveforms: 16 kHz clips of any lengths, tiled or cut to what the extractor takes.
-        total: how many clips to expect, for the progress.
+        waveforms: 16 kHz clips of any lengths, tiled or cut to the extractor's ``num_samples``.
+        total: number of clips, for the progress display.
     """
     extractor = extractor.eval().to(device)
     progress = Progress("embedding", total, "clip")
@@ -34,7 +37,9 @@ def embed(
     for samples in prefetch(_batches(waveforms, extractor.num_samples, GPU_BATCH if on_gpu else BATCH)):
         packed = torch.from_numpy(samples)
         x = (packed.pin_memory() if on_gpu else packed).to(device, non_blocking=True).float().div_(FULL_SCALE)
-        yield extractor(x).flatten(1).float().cpu().numpy()
+        with full_precision():
+            embedding = extractor(x)
+        yield embedding.flatten(1).float().cpu().numpy()
         progress.advance(len(samples))
     progress.close()
 
