@@ -75,7 +75,7 @@ rule score_external:
     params:
         code=code("score_external", settings=planned(PLAN.network_settings)),
         pool=planned(PLAN.required_pool),
-        settings=planned(PLAN.selected_settings),
+        settings=planned(PLAN.external_score_settings),
         files=given,
     message:
         "Scoring external shard {wildcards.shard} with {wildcards.method}, stage {wildcards.stage}, "

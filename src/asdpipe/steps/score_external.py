@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asdpipe.artifacts.representatives import read_representatives
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import read_settings
-from asdpipe.config.data import Decoding
+from asdpipe.config.method import ExternalScoreSettings
 from asdpipe.data.decoding import decoded, sources
 from asdpipe.data.packing import POOL_COLUMNS, leave_out
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, read_clip
@@ -48,7 +48,7 @@ def score_external(
     Only scores that pass the machine type's threshold are kept (§4.1.1).
 
     Args:
-        settings: how files are decoded.
+        settings: of the scores, and how files are decoded.
         index, samples: the packed shard; or
         pool_clips, shard: the list of the pool, and the shard whose files are decoded now.
         skipped: csv of its bad clips.
@@ -57,7 +57,8 @@ def score_external(
     clip_ids: list[str] = []
     bad: list[tuple[str, str]] = []
     waveforms: Iterable[NDArray[np.int16]]
-    decoding = read_settings(Decoding, settings)
+    used = read_settings(ExternalScoreSettings, settings)
+    decoding = used.decoding
     if index is not None and samples is not None:
         waveforms = packed = Waveforms([(index, samples)])
         total = len(packed)
@@ -75,7 +76,7 @@ def score_external(
         for machine, centre in centres.items():
             if centre.vectors.shape[1] != embedding.shape[1]:
                 raise UserError(f"{representatives}: is of another network than {weights}; delete it and run again")
-            value, _ = anomaly_scores(embedding, centre.vectors)
+            value, _ = anomaly_scores(embedding, centre.vectors, used.similarity)
             passed = np.flatnonzero(value <= centre.threshold)
             rows.append(start + passed)
             machines.append(np.full(len(passed), machine, dtype=object))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from asdpipe.steps.manifest import manifest
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.data import DcaseListing
