@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from asdpipe.config.base import Section, canonical_json
-from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, DownloadSettings, LabelSettings
+from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DownloadSettings, LabelSettings
 from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings, SelectSettings
+from asdpipe.config.pools import DemoPool
 from asdpipe.config.schema import Config
 from asdpipe.data.pools.files import shard_digests
 from asdpipe.errors import UserError
