@@ -40,18 +40,34 @@ def _fields(model: dict[str, Any], definitions: dict[str, Any], prefix: str) -> 
         key = prefix + name
         inner = field.get("additionalProperties") or next(iter(field.get("patternProperties", {}).values()), field)
         reference = inner.get("$ref", "").rpartition("/")[2]
-        if not reference:
+        if inner is not field:
             yield key, field
-        elif inner is field:
-            yield from _fields(definitions[reference], definitions, key + ".")
+            key += ".NAME"
+        if "oneOf" in inner:
+            yield from _fields(_united(inner, definitions), definitions, key + ".")
+        elif not reference:
+            if inner is field:
+                yield key, field
         elif reference == "Method":
             # A method's sections are those of the top level, which are listed there.
-            yield key, field
             own = {name: each for name, each in definitions[reference]["properties"].items() if "$ref" not in each}
-            yield from _fields({"properties": own}, definitions, f"{key}.NAME.")
+            yield from _fields({"properties": own}, definitions, key + ".")
         else:
-            yield key, field
-            yield from _fields(definitions[reference], definitions, f"{key}.NAME.")
+            yield from _fields(definitions[reference], definitions, key + ".")
+
+
+def _united(union: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of all members of a union as those of one section; keys of some members name these."""
+    tag, mapping = union["discriminator"]["propertyName"], union["discriminator"]["mapping"]
+    members = {word: definitions[reference.rpartition("/")[2]]["properties"] for word, reference in mapping.items()}
+    properties = {tag: {**next(iter(members.values()))[tag], "const": ", ".join(members)}}
+    for member in members.values():
+        for name, field in member.items():
+            having = [word for word, each in members.items() if name in each]
+            if len(having) < len(members) and "description" in field:
+                field = field | {"description": f"{field['description']} ({tag}: {', '.join(having)})"}  # noqa: PLW2901
+            properties.setdefault(name, field)
+    return {"properties": properties}
 
 
 def _allowed(field: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from asdpipe.config.base import Section, canonical_json
 from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, DownloadSettings, LabelSettings
-from asdpipe.config.method import Method, NetworkSettings, PseudoLabelSettings, SelectSettings
+from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings, SelectSettings
 from asdpipe.config.schema import Config
 from asdpipe.data.pools.files import shard_digests
 from asdpipe.errors import UserError
@@ -401,10 +401,15 @@ class Plan:
             raise UserError(f"datasets.{dataset}.pool is not set: name the pool that external clips come from")
         return pool
 
-    def decoded_settings(self, dataset: str) -> str:
-        """Return how the files of a data set's pool are decoded, as JSON; empty: it is packed as a whole."""
+    def external_score_settings(self, dataset: str, method: str) -> str:
+        """Return what scores of external clips depend on."""
         pool = self.config.resolve_pool(self.required_pool(dataset))
-        return "" if pool.packed else as_json(pool.decoding)
+        similarity = self.method(method).inference.similarity
+        return as_json(ExternalScoreSettings(decoding=pool.decoding, similarity=similarity))
+
+    def selected_settings(self, dataset: str) -> str:
+        """Return how the files of a data set's pool are decoded."""
+        return self.pool_decoding_settings(self.required_pool(dataset))
 
     def select(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what external clips are selected from; stage 0 draws those of stage 1 at random."""

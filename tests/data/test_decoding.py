@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from asdpipe.data.decoding import AHEAD, Clip, decoded, sources
+from asdpipe.data.decoding import PREFETCH, Clip, decoded, sources
 from asdpipe.data.waveforms import BadClip, read_clip
 
 RATES = (16_000, 32_000, 44_100, 48_000, 22_050)
@@ -123,7 +123,7 @@ def test_clips_are_decoded_in_order_by_several_threads_and_not_too_far_ahead():
         nonlocal taken
         for number in range(100):
             taken += 1
-            assert taken - used <= 3 * AHEAD + 2
+            assert taken - used <= 3 * PREFETCH + 2
             yield Clip(str(number), "", Path(str(number)))
 
     def read(path: Path) -> np.ndarray:

@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import soxr
@@ -13,6 +14,7 @@ import soxr
 from asdpipe.artifacts.tables import write_table
 from asdpipe.data import waveforms
 from asdpipe.data.audio import to_float, to_int16
+from asdpipe.data.decoding import decoded, sources
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, promised_wav_frames, read_clip
 from asdpipe.errors import UserError
 
@@ -237,3 +239,13 @@ def test_an_index_that_does_not_fit_its_samples_is_refused(tmp_path):
         write_table("waveforms", packed.assign(**change), tmp_path / "index.parquet")
         with pytest.raises(UserError, match=r"has 8 bytes|clips do not follow one another"):
             Waveforms([(tmp_path / "index.parquet", tmp_path / "samples")])
+
+
+def test_an_empty_shard_is_packed_and_read(tmp_path):
+    # By their ids, the clips of a small pool may leave a shard empty.
+    table = pd.DataFrame({"clip_id": [], "path": [], "row": pd.array([], dtype="Int32")})
+    with (tmp_path / "samples").open("wb") as file:
+        packed, bad = pack(decoded(sources(table), read_clip), file, lambda _: None)
+    assert bad.empty
+    write_table("waveforms", packed, tmp_path / "index")
+    assert len(Waveforms([(tmp_path / "index", tmp_path / "samples")])) == 0

@@ -216,7 +216,7 @@ rule pack_selected:
         runtime=growing(120),
     params:
         code=code("pack_selected"),
-        settings=planned(PLAN.decoded_settings),
+        settings=planned(PLAN.selected_settings),
     message:
         "Decoding the external clips that {wildcards.method} selects, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"

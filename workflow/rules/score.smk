@@ -75,11 +75,11 @@ rule score_external:
     params:
         code=code("score_external", settings=planned(PLAN.network_settings)),
         pool=planned(PLAN.required_pool),
-        settings=planned(PLAN.decoded_settings),
+        settings=planned(PLAN.external_score_settings),
         files=given,
     message:
         "Scoring external shard {wildcards.shard} with {wildcards.method}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} score-external --pool {params.pool} --settings={params.settings:q} "
+        "python -m asdpipe --log {log} score-external --pool {params.pool} --settings {params.settings:q} "
         "--shard {wildcards.shard} {params.files} --scores {output.scores} --skipped {output.skipped}"

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from asdpipe.config.base import Name, PositiveInt, Section, canonical_json, with_kind
+from asdpipe.config.data import Decoding
 from asdpipe.imports import built
 from asdpipe.models.build import EXTRACTORS
 
@@ -159,6 +160,9 @@ class ClipTraining(Section):
     epochs: PositiveInt = Field(50, description="Passes over the source clips.")
     source_per_batch: PositiveInt = Field(80, description="Source (and external) clips of a batch.")
     target_per_batch: int = Field(20, ge=0, description="Target clips of a batch, drawn with replacement.")
+    epoch: Literal["all", "random_half"] = Field(
+        "all", description="Source and external clips of an epoch: all (paper), or a random half (released code)."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -270,6 +274,11 @@ class Inference(Section):
     """Representatives (paper §3.3) and the back end that scores clips."""
 
     k_source: PositiveInt = Field(16, description="k-means centroids of the source clips, per machine type.")
+    similarity: Literal["cosine", "dot"] = Field(
+        "cosine",
+        description="To a representative: cosine (eq. 5), or product of the unit embedding and the centroid as it is, "
+        "not normalised (released code).",
+    )
     backend: Backend = Field(
         KMeans(),
         description="How clips are scored. External clips are always selected by the representatives.",
@@ -385,6 +394,7 @@ class RepresentSettings(Section):
     """All that representatives depend on beside embeddings."""
 
     k_source: int
+    similarity: Literal["cosine", "dot"]
 
 
 class SelectSettings(Section):
@@ -403,7 +413,15 @@ class ScoreSettings(Section):
     """All that scores depend on beside embeddings and representatives."""
 
     backend: Backend
+    similarity: Literal["cosine", "dot"]
     decision_quantile: float
+
+
+class ExternalScoreSettings(Section):
+    """All that scores of external clips depend on beside models and representatives."""
+
+    decoding: Decoding
+    similarity: Literal["cosine", "dot"]
 
 
 class Method(Sections):
@@ -450,11 +468,12 @@ class Method(Sections):
 
     def represent_settings(self) -> "RepresentSettings":
         """Return what the representatives depend on beside embeddings."""
-        return RepresentSettings(k_source=self.inference.k_source)
+        return RepresentSettings(k_source=self.inference.k_source, similarity=self.inference.similarity)
 
     def score_settings(self) -> ScoreSettings:
         """Return what its scores depend on beside embeddings and representatives."""
-        return ScoreSettings(backend=self.inference.backend, decision_quantile=self.inference.decision_quantile)
+        inference = self.inference.model_dump(include=set(ScoreSettings.model_fields))
+        return ScoreSettings.model_validate(inference)
 
 
 KNOWN_METHODS: dict[str, Any] = yaml.safe_load(files("asdpipe").joinpath("config/methods.yaml").read_text())

@@ -1,4 +1,4 @@
-"""Samples as the whole package holds them: 16 kHz mono, int16 on disk, float32 in [-1, 1) in computations."""
+"""Sample formats: 16 kHz mono, int16 on disk, float32 in [-1, 1) in computations."""
 
 import numpy as np
 from numpy.typing import NDArray

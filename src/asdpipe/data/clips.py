@@ -1,4 +1,4 @@
-"""Manifests: one row per audio file, with what its folder and name say."""
+"""Manifests: one row per audio file, with what folder and file name say of it."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import pandas as pd
 from asdpipe.errors import UserError
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
-# Network disks answer slowly but many at a time.
+# Network disks have high latency, but serve many requests in parallel.
 READERS = 8
 logger = logging.getLogger(__name__)
 
@@ -69,12 +69,12 @@ def digest(rows: Iterable[Hashable]) -> str:
 
 
 def check_folder_name(folder: Path) -> None:
-    """Refuse folders whose names the workflow cannot take.
+    """Refuse folder names that Snakemake or csv files cannot contain.
 
     Raises:
         UserError: names the folder.
     """
-    # Snakemake reads braces as wildcards and warns of outer spaces; backslashes separate folders in csvs.
+    # Snakemake reads braces as wildcards and warns about outer spaces; in csv files backslashes separate folders.
     name = folder.name
     if not name.isprintable() or name != name.strip() or set(name) & set("\\{}"):
         message = (
@@ -85,7 +85,7 @@ def check_folder_name(folder: Path) -> None:
 
 
 def check_file_names(root: Path, clip_ids: Iterable[str]) -> None:
-    """Refuse names that no table can hold.
+    """Refuse file names that are not UTF-8; parquet cannot store them.
 
     Raises:
         UserError: names the file.
@@ -99,14 +99,14 @@ def check_file_names(root: Path, clip_ids: Iterable[str]) -> None:
 
 def add_headers(clips: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
     """Return the manifest with sample_rate and num_frames; null where the header cannot be read."""
-    # Planning a workflow lists folders only: it does without libsndfile.
+    # Planning imports this module, but needs no libsndfile.
     from asdpipe.data.waveforms import BadClip, Header, read_header
 
     def header(path: Path) -> Header | None:
         try:
             return read_header(path)
         except BadClip:
-            # Packing decides what becomes of bad clips, and says why they are bad.
+            # Packing reports bad clips, or leaves them out.
             return None
 
     with ThreadPoolExecutor(READERS) as readers:

@@ -1,4 +1,4 @@
-"""Decoding: from the rows of a manifest to 16 kHz samples, some clips ahead of whoever uses them."""
+"""Decode the clips of a manifest to 16 kHz samples, prefetching in threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from asdpipe.data.audio import to_int16
 from asdpipe.data.waveforms import BadClip, Decoded, Source
 
-# Decoded clips that wait, per thread: enough to keep a network busy, little memory.
-AHEAD = 8
+# Decoded clips per thread that may wait: enough to keep a GPU busy, little memory.
+PREFETCH = 8
 ROWS_AT_ONCE = 16
 BUFFER = 1 << 20
 
@@ -28,7 +28,7 @@ class Clip(NamedTuple):
 
     clip_id: str
     name: str
-    """What it is called in messages."""
+    """Its name in messages."""
     source: Source | BadClip
 
 
@@ -72,7 +72,7 @@ def _from_parquet(path: Path, clips: list[tuple[str, int]]) -> Iterator[Clip]:
                     start += len(batch)
     except (OSError, pa.ArrowException) as error:
         reason = BadClip(f"the parquet file cannot be read ({str(error).partition(chr(10))[0]})")
-    # What a damaged file no longer gives are bad clips, which the caller counts and lists.
+    # Rows that a damaged file does not yield are bad clips; the caller counts and lists them.
     yield from (Clip(clip_id, f"{path} row {row}", reason) for clip_id, row in wanted)
 
 
@@ -83,7 +83,7 @@ def decoded(
 
     Args:
         read: returns 16 kHz mono float32 samples, or raises BadClip.
-        threads: decode, while the caller works on clips that are done.
+        threads: number of threads that decode while the caller processes finished clips.
     """
 
     def decode(clip: Clip) -> Decoded:
@@ -98,7 +98,7 @@ def decoded(
     with ThreadPoolExecutor(threads) as pool:
         for clip in clips:
             waiting.append(pool.submit(decode, clip))
-            if len(waiting) > AHEAD * threads:
+            if len(waiting) > PREFETCH * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

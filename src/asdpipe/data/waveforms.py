@@ -1,4 +1,4 @@
-"""Waveforms: from an audio file to 16 kHz mono samples, packed once into one memory-mapped file."""
+"""Read audio files as 16 kHz mono samples, and pack them into one memory-mapped file."""
 
 import io
 import os
@@ -21,13 +21,13 @@ from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
 from asdpipe.errors import UserError
 
 LONGEST_SECONDS = 3600.0
-# An hour of stereo at 72 kHz: what decodes in seconds, whatever a header says.
+# An hour of stereo at 72 kHz decodes in seconds; headers of damaged files may promise far more.
 MOST_SAMPLES = 1 << 29
-# Samples of all channels that are decoded at once: most clips as a whole.
+# Samples of all channels per decoded block; most clips fit into one.
 BLOCK = 1 << 23
 
 Source = Path | bytes
-"""An audio file, or what it contains."""
+"""An audio file, or its contents."""
 
 
 class BadClip(Exception):
@@ -35,7 +35,7 @@ class BadClip(Exception):
 
 
 class Header(NamedTuple):
-    """What an audio file says of itself."""
+    """The header of an audio file."""
 
     sample_rate: int
     num_frames: int
@@ -46,9 +46,9 @@ class Decoded(NamedTuple):
 
     clip_id: str
     name: str
-    """What it is called in messages."""
+    """Its name in messages."""
     samples: NDArray[np.int16] | BadClip
-    """16 kHz mono, or why there are none."""
+    """16 kHz mono, or the reason why the clip is bad."""
 
 
 def read_header(source: Source) -> Header:
@@ -66,7 +66,7 @@ def _opened(source: Source) -> Iterator[soundfile.SoundFile]:
     try:
         if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
             raise BadClip("the file is empty")
-        # A name as bytes need not be UTF-8.
+        # File names need not be UTF-8: pass them as bytes.
         opened = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source))
     except OSError as error:
         raise BadClip(f"the file cannot be opened ({error.strerror})") from None
@@ -208,7 +208,7 @@ class Waveforms:
                 raise UserError(f"{index}: is damaged: clips do not follow one another; delete it and {samples}")
             self._samples.append(np.memmap(samples, dtype="<i2", mode="r") if expected else np.zeros(0, dtype=np.int16))
             if number and wanted is not None:
-                # A pool has millions of clips, of which a stage takes some thousands.
+                # A pool has millions of clips; a stage uses a few thousand of them.
                 table = table.filter(pc.is_in(table["clip_id"], wanted))
             tables.append(table.append_column("pack", pa.repeat(number, len(table))))
         merged = pa.concat_tables(tables)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asdpipe.method.representatives import (
     Floats,
+    Similarity,
     anomaly_scores,
     cosine,
     decision_threshold,
@@ -62,14 +63,15 @@ class GammaLimit:
 
 
 class KMeans(GammaLimit):
-    """Minus the largest cosine to k-means centroids of the source clips and all target clips (§3.3, eq. 2-6).
+    """Minus the largest similarity to k-means centroids of the source clips and all target clips (§3.3, eq. 2-6).
 
     Args:
         k_source: centroids of the source clips; seed: of k-means.
+        similarity: of ``anomaly_scores``.
     """
 
-    def __init__(self, k_source: int, seed: int) -> None:
-        self.k_source, self.seed = k_source, seed
+    def __init__(self, k_source: int, seed: int, similarity: Similarity) -> None:
+        self.k_source, self.seed, self.similarity = k_source, seed, similarity
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
         """Make the representatives."""
@@ -83,7 +85,7 @@ class KMeans(GammaLimit):
 
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips."""
-        score, nearest = anomaly_scores(embedding, self.vectors)
+        score, nearest = anomaly_scores(embedding, self.vectors, self.similarity)
         return Scores(score, nearest, self.clip[nearest])
 
 

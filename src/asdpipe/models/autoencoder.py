@@ -39,7 +39,9 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        filters = melscale_fbanks(WINDOW // 2 + 1, 0, SAMPLE_RATE / 2, BANDS, SAMPLE_RATE, "slaney", "slaney")
+        # Also where weights have no memory: torchaudio looks at the values.
+        with torch.device("cpu"):
+            filters = melscale_fbanks(WINDOW // 2 + 1, 0, SAMPLE_RATE / 2, BANDS, SAMPLE_RATE, "slaney", "slaney")
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 

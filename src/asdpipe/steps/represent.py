@@ -41,7 +41,7 @@ def represent(settings: Settings, seed: Number, clips: InFile, embeddings: InFil
                 "domain": np.where(found.is_source, "source", "target"),
                 "representative": range(len(found.clip)),
                 "clip_id": part.clip_id.to_numpy()[found.clip],
-                "threshold": selection_threshold(anomaly_scores(embedding, found.vectors)[0]),
+                "threshold": selection_threshold(anomaly_scores(embedding, found.vectors, used.similarity)[0]),
             }
         )
         frames.append(frame.assign(vector=list(found.vectors)))

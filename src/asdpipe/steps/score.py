@@ -59,7 +59,7 @@ def score(
             scorer = used.backend.build(seed=seed).fit(known[rows], is_source)
         elif machine in centres:
             names = centres[str(machine)].clip_id
-            scorer = KMeans(len(names), seed).of(centres[str(machine)].vectors, np.arange(len(names)))
+            scorer = KMeans(len(names), seed, used.similarity).of(centres[str(machine)].vectors, np.arange(len(names)))
         else:
             raise UserError(f"{representatives}: has none of machine type {machine}; delete it and run again")
         found = scorer.score(embedding, own)

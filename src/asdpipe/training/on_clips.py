@@ -11,7 +11,7 @@ from torch import Tensor
 from asdpipe.errors import UserError
 from asdpipe.method.objectives import Batch as Inputs
 from asdpipe.progress import Progress
-from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
+from asdpipe.training.batches import Batch, Epoch, TrainingSet, epoch_batches, num_batches
 from asdpipe.training.crop import make_crop
 from asdpipe.training.device import Precision, training_dtype
 from asdpipe.training.fit import fit
@@ -29,6 +29,7 @@ class ClipTrainer:
         epochs: passes over source and external clips.
         source_per_batch, target_per_batch: clips of a batch.
         learning_rate, weight_decay: of AdamW.
+        epoch: which source and external clips an epoch takes.
         precision: of convolutions and matrix products.
     """
 
@@ -39,10 +40,12 @@ class ClipTrainer:
         target_per_batch: int,
         learning_rate: float,
         weight_decay: float,
+        epoch: Epoch,
         precision: Precision,
     ) -> None:
         self.epochs, self.source_per_batch, self.target_per_batch = epochs, source_per_batch, target_per_batch
-        self.learning_rate, self.weight_decay, self.precision = learning_rate, weight_decay, precision
+        self.learning_rate, self.weight_decay, self.epoch = learning_rate, weight_decay, epoch
+        self.precision = precision
 
     def train(self, job: Job) -> Trained:
         """Train a network from scratch, or continue an interrupted training; see ``Trainer``."""
@@ -57,7 +60,9 @@ class ClipTrainer:
         steps, num_samples = self.steps_of_epoch(clips), extractor.num_samples
         if num_samples is None:
             raise UserError("training on clips needs a network that takes clips of one length")
-        state = TrainingState({"network": extractor, "objective": objective}, optimizer, rng, order)
+        no_losses = torch.zeros(0, len(objective.names))
+        modules = {"network": extractor, "objective": objective}
+        state = TrainingState(modules, optimizer, rng, order, losses=no_losses)
         checkpoint.restore(state)
         progress = Progress("training", (self.epochs - len(state.history)) * steps - len(state.losses), "batch")
         dtype = training_dtype(self.precision, device, extractor.embedding_shape[1])
@@ -77,8 +82,9 @@ class ClipTrainer:
 
         with checkpoint.stoppable():
             for epoch in range(len(state.history) + 1, self.epochs + 1):
-                drawn = epoch_batches(clips, num_samples, self.source_per_batch, self.target_per_batch, order)
-                batches, done = list(drawn), len(state.losses)
+                per_batch = self.source_per_batch, self.target_per_batch
+                batches = list(epoch_batches(clips, num_samples, *per_batch, order, self.epoch))
+                done = len(state.losses)
                 # Read losses once per epoch, to avoid a device sync in every step.
                 losses = torch.zeros(steps, len(objective.names), device=device)
                 losses[:done] = state.losses
@@ -106,14 +112,17 @@ class ClipTrainer:
             UserError: a batch would hold a single clip.
         """
         num_source = int((~clips.is_target).sum())
-        steps = num_batches(num_source, self.source_per_batch)
-        if num_source // steps + (self.target_per_batch if clips.is_target.any() else 0) < 2:
+        if (
+            num_source // num_batches(num_source, self.source_per_batch)
+            + (self.target_per_batch if clips.is_target.any() else 0)
+            < 2
+        ):
             message = (
                 f"{len(clips.row)} training clips make batches of a single clip, which batch normalisation cannot use: "
                 "add clips or raise training.source_per_batch"
             )
             raise UserError(message)
-        return steps
+        return num_batches(num_source, self.source_per_batch, self.epoch)
 
 
 def refuse_divergence(

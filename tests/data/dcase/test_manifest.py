@@ -1,11 +1,13 @@
 """Whole trees of each year, in the organisers' layout and as others rename them."""
 
 import os
+from pathlib import Path
 
+import pandas as pd
 import pytest
-from asdpipe.steps.manifest import manifest
 
-from asdpipe.artifacts.tables import read_table
+from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.data import DcaseListing
 from asdpipe.data.dcase import manifest as dcase
 from asdpipe.errors import UserError
 from tests.dcase_trees import GROUND_TRUTH, list_all, same_manifest, write_truth, write_year
@@ -28,7 +30,7 @@ def test_every_layout_of_every_year_is_read(tmp_path, year, layout):
 @pytest.fixture
 def no_headers(monkeypatch):
     """Leave headers out: they are the slowest part of a full tree."""
-    monkeypatch.setattr(dcase, "add_headers", lambda frame, paths: frame)
+    monkeypatch.setattr(dcase, "add_headers", lambda frame, paths: frame.assign(sample_rate=16_000, num_frames=160))
 
 
 @pytest.mark.parametrize("year", [2023, 2024])
@@ -130,7 +132,7 @@ def test_a_development_clip_must_have_a_label(tmp_path):
 
 def test_an_evaluation_set_that_is_not_there_is_reported(tmp_path):
     write_year(tmp_path, 2023, parts=["dev"], counts=1)
-    with pytest.raises(UserError, match=r"(?s)eval bandsaw is not there.*eval Vacuum is not there"):
+    with pytest.raises(UserError, match=r"(?s)eval bandsaw has no train clips.*eval Vacuum has no train clips"):
         list_all(tmp_path, "set", year=2023)
     with pytest.raises(UserError, match="has no clips of part eval"):
         list_all(tmp_path, "set", year=2023, parts=["eval"], check_counts=False)
@@ -159,30 +161,169 @@ def test_folders_are_listed_for_every_layout(tmp_path):
     assert [machine for _, machine, _ in dcase.machine_folders(tmp_path / "b", parts=["eval"])] == ["ToyPet", "fan"]
 
 
-def test_the_step_uses_the_settings_and_writes_the_same_bytes_each_time(tmp_path):
-    root = tmp_path / "données 機械 1"
+def listed_by(listing: DcaseListing, root: Path, truth: Path | None, file: Path) -> pd.DataFrame:
+    """List a data set as the workflow does, with an artifact in between, and return the manifest as it is written."""
+    for split in ("train", "test", "supplemental"):
+        write_table("clips", listing.list_clips(root, "set", split, truth), file.with_suffix(f".{split}"))
+    splits = [read_table("clips", file.with_suffix(f".{split}")) for split in ("train", "test", "supplemental")]
+    clips = pd.concat([each for each in splits if len(each)])
+    write_table("clips", listing.label_clips(clips, root, truth), file)
+    return read_table("clips", file)
+
+
+def test_the_format_uses_its_settings_and_gives_the_same_bytes_each_time(tmp_path):
+    root, truth = tmp_path / "données 機械 1", tmp_path / "labels of 2024"
     expected = write_year(root, 2024, machines=["gearbox", "Scanner"])
-    write_truth(tmp_path / "labels of 2024", 2024, root)
-    settings = '{"format": "dcase", "year": 2024, "machines": ["gearbox", "Scanner"], "check_counts": false'
-    for name, more, column in (("a", "}", "revealed"), ("b", ', "revealed_attributes": false}', "attributes")):
-        manifest("set", root, settings + more, tmp_path / name, truth=str(tmp_path / "labels of 2024"))
-        same_manifest(read_table("clips", tmp_path / name), expected, column)
-    manifest("set", root, settings + "}", tmp_path / "again", truth=str(tmp_path / "labels of 2024"))
+    write_truth(truth, 2024, root)
+    settings = {"format": "dcase", "year": 2024, "machines": ["gearbox", "Scanner"], "check_counts": False}
+    listing = DcaseListing(**settings)
+    same_manifest(listed_by(listing, root, truth, tmp_path / "a"), expected, "revealed")
+    hiding = DcaseListing(**settings, revealed_attributes=False)
+    same_manifest(listed_by(hiding, root, truth, tmp_path / "b"), expected, "attributes")
+    listed_by(listing, root, truth, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "a").read_bytes()
+    # The same as without artifacts in between.
+    write_table("clips", list_all(root, "set", year=2024, truth=truth, check_counts=False), tmp_path / "direct")
+    assert (tmp_path / "direct").read_bytes() == (tmp_path / "a").read_bytes()
     # Without a truth it is looked for below the root; here it is not there.
-    manifest("set", root, settings + "}", tmp_path / "c")
-    assert read_table("clips", tmp_path / "c").is_normal.isna().sum() == 8
-    only_dev = '{"format": "dcase", "year": 2024, "machines": ["gearbox"], "check_counts": false, "parts": ["dev"]}'
-    manifest("set", root, only_dev, tmp_path / "d")
-    assert set(read_table("clips", tmp_path / "d").part) == {"dev"}
+    assert listed_by(listing, root, None, tmp_path / "c").is_normal.isna().sum() == 8
+    assert listing.truth_files(root, None) == []
+    only_dev = DcaseListing(**settings | {"machines": ["gearbox"], "parts": ["dev"]})
+    assert set(listed_by(only_dev, root, truth, tmp_path / "d").part) == {"dev"}
     with pytest.raises(UserError, match="DCASE 2024 published"):
-        manifest(
-            "set",
-            root,
-            '{"format": "dcase", "year": 2024}',
-            tmp_path / "e",
-            truth=str(tmp_path / "labels of 2024"),
-        )
+        listed_by(DcaseListing(format="dcase", year=2024), root, truth, tmp_path / "e")
+
+
+@pytest.mark.parametrize("layout", ["official", "merged", "asdkit"])
+@pytest.mark.parametrize("year", [2020, 2021, 2025])
+def test_splits_are_joined_machine_folder_by_machine_folder(tmp_path, year, layout):
+    write_year(tmp_path, year, layout=layout, machines=["fan", "ToyCar", "ToyPet"])
+    bad = next((tmp_path / "dev_data" if layout != "asdkit" else tmp_path / "raw").rglob("*.wav"))
+    bad.unlink()
+    bad.write_bytes(b"no audio")
+    clips = listed_by(DcaseListing(format="dcase", year=year, check_counts=False), tmp_path, None, tmp_path / "clips")
+    expected = []
+    for machine in sorted(tmp_path.glob("*_data/raw/*" if layout == "official" else "*/*")):
+        for split in ("train", "source_test", "target_test", "test", "supplemental"):
+            expected += sorted((machine / split).glob("*.wav"))
+    assert clips.path.tolist() == [str(path) for path in expected]
+    assert clips.path[clips.num_frames.isna()].tolist() == [str(bad)]
+
+
+@pytest.mark.parametrize("layout", ["official", "merged", "asdkit"])
+def test_the_listing_of_one_split_does_not_look_at_another(tmp_path, layout):
+    write_year(tmp_path / "tree", 2025, layout=layout, machines=["slider", "ToyPet"])
+    write_truth(tmp_path / "truth", 2025, tmp_path / "tree")
+    listing = DcaseListing(format="dcase", year=2025, check_counts=False)
+    root, truth = tmp_path / "tree", tmp_path / "truth"
+    # Older than any clock tick that a change may fall into.
+    for path in root.rglob("*"):
+        os.utime(path, ns=(10**18, 10**18))
+
+    def known(split: str) -> tuple:
+        times = {path: Path(path).stat().st_mtime_ns for path in listing.watched(root, split)}
+        return times, listing.facts(root, split, truth), listing.list_clips(root, "set", split, truth).to_csv()
+
+    def differing(before: dict[str, tuple]) -> list[str]:
+        return [split for split, value in before.items() if known(split) != value]
+
+    for split in ("train", "test", "supplemental"):
+        before = {each: known(each) for each in ("train", "test", "supplemental")}
+        folder = next(path for path in root.rglob(split) if path.is_dir() and "ToyPet" in path.parts)
+        clip = next(folder.iterdir())
+        clip.rename(clip.with_suffix(".flac"))
+        assert differing(before) == [split]
+    before = {each: known(each) for each in ("train", "test", "supplemental")}
+    for file in truth.rglob("*"):
+        if file.is_file() and "train" not in file.name:
+            file.unlink()
+    assert differing(before) == []
+    file = next(truth.rglob("slider/attributes_00_train_correspondence.csv"))
+    text = file.read_bytes()
+    file.write_bytes(text.replace(b"vel_A1", b"vel_Z9").replace(b"vel_B2", b"vel_Z9").replace(b"vel_C", b"vel_Z9"))
+    assert differing(before) == ["train"]
+    # Of equal content.
+    file.write_bytes(text.replace(b"\r", b""))
+    assert differing(before) == []
+
+
+def test_rows_of_attributes_csvs_concern_their_split(tmp_path, write_dcase):
+    root = write_dcase(tmp_path)
+    listing = DcaseListing(format="dcase")
+    assert {listing.facts(root, split) for split in ("train", "test", "supplemental")} == {""}
+
+    def facts(*rows: str) -> list[str]:
+        (root / "fan/attributes_00.csv").write_text("\n".join(["file_name,d1p,d1v", *rows]))
+        return [listing.facts(root, split) for split in ("train", "test", "supplemental")]
+
+    train, test = "section_00_source_train_normal_0000,vel,8", "fan/test/section_00_0001.wav,vel,9"
+    first = facts(train, test)
+    assert len(set(first)) == 3
+    assert first[2] == ""
+    assert facts(test, train) == first
+    assert facts(train, test.replace("9", "7"))[0] == first[0]
+    assert facts(train, test.replace("9", "7"))[1] != first[1]
+    assert facts(train.replace("8", "7"), test)[1] == first[1]
+    assert facts(train.replace("8", "7"), test)[0] != first[0]
+    # Neither name nor folder tells: all splits may be concerned.
+    assert all(now != before for now, before in zip(facts(train, test, "noise_1.wav,vel,1"), first, strict=True))
+    assert listing.facts(root, "train") == DcaseListing(format="dcase", machines=["fan"]).facts(root, "train")
+    assert DcaseListing(format="dcase", machines=["pump"]).facts(root, "train") == ""
+
+
+def test_a_label_of_the_ground_truth_changes_labels_only(tmp_path):
+    root, truth = tmp_path / "tree", tmp_path / "truth"
+    write_year(root, 2023, machines=["bandsaw", "fan"])
+    write_truth(truth, 2023, root)
+    listing = DcaseListing(format="dcase", year=2023, check_counts=False)
+
+    def state() -> dict:
+        splits = {split: listing.list_clips(root, "set", split, truth) for split in ("train", "test", "supplemental")}
+        facts = [listing.facts(root, split, truth) for split in splits]
+        watched = [listing.watched(root, split) for split in splits]
+        return {"splits": {name: each.to_csv() for name, each in splits.items()}, "facts": facts, "watched": watched}
+
+    before, labelled = state(), listed_by(listing, root, truth, tmp_path / "a")
+    file = truth / "ground_truth_data/ground_truth_bandsaw_section_00_test.csv"
+    assert str(file) in listing.truth_files(root, truth)
+    lines = file.read_text().splitlines()
+    lines[0] = lines[0][:-1] + str(1 - int(lines[0][-1]))
+    file.write_text("\n".join(lines))
+    assert state() == before
+    relabelled = listed_by(listing, root, truth, tmp_path / "b")
+    changed = relabelled[relabelled.is_normal.astype(object) != labelled.is_normal.astype(object)]
+    assert [Path(path).name for path in changed.path] == [lines[0].split(",")[0]]
+    others = [name for name in labelled if name != "is_normal"]
+    pd.testing.assert_frame_equal(relabelled[others], labelled[others])
+
+
+def test_the_files_of_the_ground_truth_are_those_of_the_year_for_test_clips(tmp_path):
+    for year in (2024, 2025):
+        write_year(tmp_path / f"tree{year}", year, machines=["slider", "ToyPet", "Scanner"])
+        write_truth(tmp_path / f"truth/dcase{year}", year, tmp_path / f"tree{year}")
+    found = DcaseListing(format="dcase", year=2025).truth_files(tmp_path, tmp_path / "truth")
+    base = tmp_path / "truth/dcase2025"
+    attributes = base / "ground_truth_attributes/dcase2025t2"
+    assert found == [
+        str(base / "eval_data_list_2025.csv"),
+        str(attributes / "dev_data/slider/attributes_00_test_correspondence.csv"),
+        str(attributes / "eval_data/ToyPet/attributes_00_test_correspondence.csv"),
+    ]
+    with pytest.raises(UserError, match="none: there is no such folder"):
+        DcaseListing(format="dcase", year=2025).truth_files(tmp_path, tmp_path / "none")
+
+
+def test_files_that_are_not_read_are_counted(tmp_path, write_dcase, caplog):
+    root = write_dcase(tmp_path)
+    for name in ("train/a.m4a", "test/b.aiff", "test/c.AIFF", "test/.d.aiff"):
+        (root / "fan" / name).touch()
+    dcase.list_clips(root, "set", "test")
+    (message,) = caplog.messages
+    assert f"test files that are not read: 2 .aiff, such as {root / 'fan/test/b.aiff'}; only .flac" in message
+    for clip in (root / "fan/train").glob("*.wav"):
+        clip.rename(clip.with_suffix(".m4a"))
+    with pytest.raises(UserError, match=r"fan/train: holds no audio file.*not read: 6 .m4a, such as"):
+        dcase.list_clips(root, "set", "train")
 
 
 def test_file_names_that_are_not_utf_8_are_named(tmp_path, write_dcase):

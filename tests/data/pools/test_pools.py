@@ -1,5 +1,6 @@
 """Manifests of external pools: every layout, tables in every state, what is left out."""
 
+import binascii
 import os
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from asdpipe.artifacts.schemas import SCHEMAS
-from asdpipe.artifacts.tables import read_table
+from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.data.pools import audioset
 from asdpipe.data.pools import labelled_files as labelled_folder
+from asdpipe.data.pools.files import shard_digests
 from asdpipe.errors import UserError
-from tests.conftest import run_asdpipe
 
 COMMENTS = (
     "# Segments csv created today\n# num_ytids=4, num_segs=4\n# YTID, start_seconds, end_seconds, positive_labels\n"
@@ -171,23 +172,74 @@ def test_half_of_the_tables_is_enough(tmp_path, caplog):
         listed(tmp_path)
 
 
-def test_shards_are_neighbours_of_nearly_equal_size_and_stored_apart(tmp_path):
+def test_the_shard_of_a_clip_follows_from_its_id_and_shards_are_stored_apart(tmp_path):
     names = [f"{number:011d}" for number in range(10)]
     tables(tmp_path / "metadata", "".join(f'{name}, 0.0, 1.0, "/m/03l9g"\n' for name in names))
     touch(tmp_path, *(f"audios/x/Y{name}.wav" for name in names))
-    clips, left_out = tmp_path / "clips.parquet", tmp_path / "left_out.csv"
-    settings = '{"format": "audioset", "shards": 4}'
-    options = ("--name", "pool", "--root", tmp_path, "--settings", settings, "--clips", clips, "--left-out", left_out)
-    done = run_asdpipe("manifest-pool", *options)
-    assert done.returncode == 0, done.stderr
-    assert left_out.read_text() == "clip,reason\n"
+    listed_clips, lost = audioset.list_clips(tmp_path, "pool", 4)
+    assert lost.empty
+    clips = tmp_path / "clips.parquet"
+    write_table("pool_clips", listed_clips, clips, groups="shard")
     table = read_table("pool_clips", clips)
-    assert table.shard.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+    ids = [f"audios/x/Y{name}.wav" for name in names]
+    shards = {clip_id: binascii.crc32(clip_id.encode("utf-8")) % 4 for clip_id in ids}
+    assert table.clip_id.tolist() == sorted(ids, key=lambda clip_id: (shards[clip_id], clip_id))
+    assert table.shard.tolist() == sorted(shards.values())
+    # By their number, these names leave two shards empty.
+    assert set(shards.values()) == {0, 1}
     file = pq.ParquetFile(clips)
-    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [3, 2, 3, 2]
-    part = read_table("pool_clips", clips, ["path", "clip_id"], pc.field("shard") == 2)
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [8, 2]
+    part = read_table("pool_clips", clips, ["path", "clip_id"], pc.field("shard") == 1)
     assert part.columns.tolist() == ["path", "clip_id"]
-    assert [name[-15:-4] for name in part.clip_id] == names[5:8]
+    assert part.clip_id.tolist() == [clip_id for clip_id in ids if shards[clip_id] == 1]
+    assert read_table("pool_clips", clips, ["path"], pc.field("shard") == 2).empty
+
+
+def packed_rows(manifest: pa.Table, shards: int) -> list[set]:
+    """Return what packing depends on, by shard."""
+    found: list[set] = [set() for _ in range(shards)]
+    for row in manifest.to_pylist():
+        found[binascii.crc32(row["clip_id"].encode()) % shards].add((row["clip_id"], row["path"], row["row"]))
+    return found
+
+
+def test_one_more_clip_changes_its_shard_only(tmp_path):
+    names = [f"{number * 7919:011d}" for number in range(60)]
+    tables(tmp_path / "metadata", "".join(f'{name}, 0.0, 1.0, "/m/03l9g"\n' for name in names))
+    files = [f"audios/{'x' if number <= 40 else 'z'}/Y{name}.wav" for number, name in enumerate(names)]
+    touch(tmp_path, *files[:40], *files[41:])
+    before, _ = audioset.list_clips(tmp_path, "pool", 8)
+    again, _ = audioset.list_clips(tmp_path, "pool", 8)
+    assert shard_digests(again, 8) == shard_digests(before, 8)
+    touch(tmp_path, files[40])
+    after, _ = audioset.list_clips(tmp_path, "pool", 8)
+    changed = [old != new for old, new in zip(shard_digests(before, 8), shard_digests(after, 8), strict=True)]
+    by_hand = [packed_rows(manifest, 8) for manifest in (before, after)]
+    assert changed == [old != new for old, new in zip(*by_hand, strict=True)]
+    assert sum(changed) == 1
+
+
+def test_digests_tell_ids_paths_rows_and_order_apart_and_nothing_else():
+    rows = {"clip_id": ["a", "b", "c"], "path": ["p", "p", "q"], "row": [0, 1, None], "shard": [0, 0, 2]}
+    manifest = pa.table({**rows, "mids": [["x"], ["y"], ["z"]]})
+    digests = shard_digests(manifest, 4)
+    assert len(set(digests)) == 3
+    # Nothing is packed of empty shards.
+    assert digests[1] == digests[3]
+    assert shard_digests(manifest.set_column(4, "mids", pa.array([["other"]] * 3)), 4) == digests
+    for column, values in (("clip_id", ["a", "B", "c"]), ("path", ["p", "P", "q"]), ("row", [0, 2, None])):
+        changed = shard_digests(pa.table(rows | {column: values}), 4)
+        assert [old == new for old, new in zip(digests, changed, strict=True)] == [False, True, True, True]
+    # The order is that of the packed samples.
+    assert shard_digests(pa.table(rows).take([1, 0, 2]), 4)[0] != digests[0]
+
+
+def test_a_single_shard_keeps_the_order_of_the_files(tmp_path):
+    tables(tmp_path / "metadata")
+    touch(tmp_path, *LAYOUTS["PANNs"][1:])
+    clips, _ = audioset.list_clips(tmp_path, "pool", 1)
+    assert clips["clip_id"].to_pylist() == sorted(LAYOUTS["PANNs"][1:])
+    assert set(clips["shard"].to_pylist()) == {0}
 
 
 def test_an_empty_pool_says_how_to_do_without(tmp_path):
@@ -251,9 +303,9 @@ def test_rows_of_parquet_files_take_the_labels_of_the_csvs(tmp_path):
     pq.write_table(pa.table({"video_id": ["Yyyyyyyyyyy"]}), tmp_path / "data/unbal_train/002.parquet")
     rows, lost = listed(tmp_path, shards=2)
     first, second = "data/bal_train/00.parquet/aaaaaaaaaaA", "data/unbal_train/000.parquet/-bbbbbbbbbB"
-    assert {key: (row["path"], row["row"], row["mids"], row["shard"]) for key, row in rows.items()} == {
-        first: (str(tmp_path / "data/bal_train/00.parquet"), 0, MIDS["aaaaaaaaaaA"], 0),
-        second: (str(tmp_path / "data/unbal_train/000.parquet"), 1, MIDS["-bbbbbbbbbB"], 1),
+    assert {key: (row["path"], row["row"], row["mids"]) for key, row in rows.items()} == {
+        first: (str(tmp_path / "data/bal_train/00.parquet"), 0, MIDS["aaaaaaaaaaA"]),
+        second: (str(tmp_path / "data/unbal_train/000.parquet"), 1, MIDS["-bbbbbbbbbB"]),
     }
     assert {(clip, why.partition("(")[0]) for clip, why in lost} == {
         ("data/bal_train/00.parquet/unknown", "audio without a label in the segment csvs"),
@@ -322,7 +374,8 @@ def test_a_folder_of_any_files_takes_labels_from_a_csv(folder):
     }
     assert {key: row["mids"] for key, row in rows.items()} == labels
     assert {key: row["display_names"] for key, row in rows.items()} == labels
-    assert [row["shard"] for row in rows.values()] == [0, 0, 1]
+    shards = [binascii.crc32(clip_id.encode()) % 2 for clip_id in rows]
+    assert [row["shard"] for row in rows.values()] == shards == sorted(shards)
     assert set(lost.itertuples(index=False, name=None)) == {
         ("audio/two/rain.flac", "another row of a clip"),
         ("cat.wav", "row that fits several audio files: give the path"),

@@ -1,7 +1,7 @@
-"""DCASE Task 2: how many clips each year published, and whether they are all there.
+"""DCASE Task 2: published numbers of clips per year, and the check against them.
 
-Numbers from the task's descriptions, repositories and ground truth; what was not found published is None and is only
-checked to be there at all.
+Sources: the task's descriptions, repositories and ground truth. Numbers that are not published are None: at least one
+clip must exist.
 """
 
 from collections import Counter
@@ -134,7 +134,7 @@ def _is_in(kind: Kind, group: Group) -> bool:
 
 
 def _as_known(groups: Iterable[Group], found: Iterable[Kind]) -> list[Group]:
-    """Add up groups that differ only in what is not known of their clips."""
+    """Add up groups that differ only in a domain or label that is unknown for their clips."""
     sums: dict[tuple[tuple[str, ...], str, str | None, bool | None], int | None] = {}
     for group in groups:
         mine = [kind for kind in found if kind[0] in group.sections and kind[1] == group.split]

@@ -347,9 +347,9 @@ def _csv_attributes(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield (file name, attributes) of the rows of attributes_NN.csv, as key_value pairs joined by underscores."""
     for file in sorted(folder.glob("attributes_*.csv")):
         for _, row in csv_rows(file):
-            # The heading is no clip's name. Rows are ragged, and those of evaluators end with the file's full name.
+            # Rows are ragged, and those of evaluators end with the file's full name.
             values = [value for value in row[1:] if value and not bare_stem(value).startswith("section_")]
-            if attributes := known_attributes("_".join(values)):
+            if (attributes := known_attributes("_".join(values))) and row[0] != "file_name":
                 yield row[0], attributes
 
 

@@ -1,4 +1,4 @@
-"""DCASE Task 2: what the names of audio files say, in all years and in the trees that others rename."""
+"""DCASE Task 2: file names of all years, as released and as renamed by others."""
 
 import re
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ _UNLABELLED = re.compile(
 )
 # normal_id_01_00000000, and id_01_00000000 among the evaluation test clips.
 _OF_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_(?P<number>\d+)")
-# Four shapes are reported (section_00_noise_0001_, section_00_machine_source_0000_noAttribute, ...): only words count.
+# Four forms are known (section_00_noise_0001_, section_00_machine_source_0000_noAttribute, ...): read the words only.
 _SUPPLEMENTAL = re.compile(r"section_(?P<section>\d\d)_(?P<words>[a-z]+(?:_[a-z]+)*)_\d+(?:_.*)?")
 
 
 class Name(NamedTuple):
-    """What a file's name says; None where it says nothing."""
+    """The parts of a file name; None where it lacks one."""
 
     section: str
     domain: str | None
@@ -46,7 +46,7 @@ class Name(NamedTuple):
 
 @dataclass
 class Clip:
-    """A clip; what its name does not say may be filled in later."""
+    """A clip; what its name does not say is filled in from csv files."""
 
     path: Path
     machine: str

@@ -35,7 +35,7 @@ V = TypeVar("V")
 
 
 class Truth(NamedTuple):
-    """What is known of an evaluation test clip."""
+    """The ground truth of an evaluation test clip."""
 
     is_normal: bool
     domain: str | None
@@ -169,7 +169,7 @@ class _Files:
         self.folder = folder
         self.paths = []
         for path in sorted(folder.rglob("*.csv")):
-            # A folder or a repository may hold several years; the last one that a path names is the one that counts.
+            # A folder or repository may contain several years; the last year in the path counts.
             place = path.relative_to(folder).as_posix()
             years = re.findall(r"(?:dcase|list_|(?<![^/])(?=\d+/))(202\d)", place)
             if not years or years[-1] == str(year):
@@ -264,7 +264,7 @@ def _read_attributes(files: _Files, machine: str, section: str, year: int) -> di
     found: dict[Key, str | None] = {}
     for number, row in csv_rows(path):
         if row[0] != "file_name":
-            # Rows of 2022 are ragged; where a third column of 2024 follows, it has the attributes that were hidden.
+            # Rows of 2022 are ragged; a third column in 2024 has the attributes that were hidden.
             full = _full_name(path, number, row[-1], year)
             _put(found, _key(path, number, machine, row[0], year), full.attributes, path, number)
     return found

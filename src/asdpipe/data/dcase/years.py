@@ -1,4 +1,4 @@
-"""DCASE Task 2 year by year: which machine types and sections there are, and how long clips last."""
+"""DCASE Task 2 by year: machine types, sections and clip lengths."""
 
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
@@ -8,14 +8,14 @@ Sections = tuple[str, ...]
 
 
 class Year(NamedTuple):
-    """What a year's recordings consist of."""
+    """The recordings of a year."""
 
     seconds: float
     """Length T of its clips."""
     dev: Mapping[str, Sections]
     """Machine types of the development set and their sections (machine IDs in 2020)."""
     eval: Mapping[str, Sections]
-    """The same of the evaluation set."""
+    """The same for the evaluation set."""
 
     def part(self, name: Part) -> Mapping[str, Sections]:
         """Return one of the two sets."""

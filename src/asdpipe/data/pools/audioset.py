@@ -1,11 +1,11 @@
-"""External pools in AudioSet's form: audio files or parquet files of clips, segment csvs, display names.
+"""External pools in AudioSet's layouts: audio files or parquet files of clips, segment csvs, display names.
 
-Audio is looked for in, and the first that is there counts:
+Audio is read from the first of these that exists:
     audios/**/Y<YTID>.wav                                  (PANNs)
     sr16_audios/**/Y<YTID>.wav                             (the method's authors)
     audio/{bal_train,eval,unbal_train}/**/<YTID>.flac      (hub copies, unpacked from tars)
     data/{bal_train,eval,unbal_train}/*.parquet            (hub copies: video_id, audio, labels, human_labels)
-of any suffix that can be decoded, with or without the Y. Tables are looked for in metadata/, data/ and the root itself.
+with any suffix that can be decoded, with or without the Y. Tables may be in metadata/, data/ or the root.
 """
 
 import csv
@@ -32,22 +32,22 @@ logger = logging.getLogger(__name__)
 
 
 class Segments(NamedTuple):
-    """What the segment csvs say."""
+    """The rows of the segment csvs."""
 
     ytid: pa.StringArray
     mids: pa.ListArray
-    """Labels in the order they are listed."""
+    """Labels in the order of the csv."""
 
 
 class Found(NamedTuple):
-    """What there is to listen to."""
+    """The audio of a pool."""
 
     clips: pa.Table
-    """clip_id, path, row, name, and own: the labels (mids) that a parquet file has of its own, or null."""
+    """clip_id, path, row, name, and own: labels (mids) in the parquet file itself, or null."""
     names: Mapping[str, str]
-    """Display names by mid, as far as parquet files have them."""
+    """Display names by mid that parquet files contain."""
     damaged: Mapping[str, str]
-    """Reasons by parquet file that cannot be used."""
+    """Parquet files that cannot be used, with the reason."""
 
 
 def list_clips(root: Path, pool: str, shards: int) -> tuple[pa.Table, pd.DataFrame]:
@@ -136,7 +136,7 @@ def read_segments(files: Sequence[Path]) -> Segments:
             rows = csv.reader(lines, skipinitialspace=True)
             try:
                 for row in rows:
-                    # Copies that lost the comments kept the names of the columns.
+                    # Some copies have a heading in place of the comments.
                     if not row or row[0].startswith("#") or row[0] == "YTID":
                         continue
                     mids = row[3].strip(" ,") if len(row) == 4 else ""
@@ -185,7 +185,7 @@ def _audio_files(root: Path, folder: Path) -> Found:
 
 
 def _parquet_rows(root: Path, names: Mapping[str, str]) -> Found:
-    """List the rows of all parquet files; names: display names by mid, for files that have those only."""
+    """List the rows of all parquet files; ``names``, display names by mid, are for files that lack mids."""
     mids = {name: mid for mid, name in names.items()}
     own_names: dict[str, str] = {}
     damaged = {}
@@ -199,7 +199,7 @@ def _parquet_rows(root: Path, names: Mapping[str, str]) -> Found:
                         damaged[str(file)] = "parquet file without the columns video_id and audio (contents of files)"
                         continue
                     table = parquet.read(["video_id", "labels", "human_labels"])
-                # Also that text is UTF-8.
+                # Checks that text is UTF-8, among others.
                 table.validate(full=True)
                 video_id = table["video_id"].cast(pa.string()).combine_chunks().fill_null("")
                 own, human = _label_lists(table, "labels"), _label_lists(table, "human_labels")

@@ -1,4 +1,4 @@
-"""Files of external pools: walks over millions of them, and the manifest they become."""
+"""Files of external pools: walks over millions of them, their manifest and its shards."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ def files_below(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield every folder in ``folder``, as path below ``root`` with a slash, and its files with such a suffix.
 
-    Folders and names are sorted; links are followed; what is hidden is left out.
+    Folders and names are sorted, links are followed, hidden files and folders are left out.
 
     Raises:
         OSError: a folder cannot be read.
@@ -32,7 +32,7 @@ def files_below(
         chosen = sorted(name for name in names if _suffix(name) in suffixes and not name.startswith("."))
         if chosen:
             below = Path(parent).relative_to(root).as_posix()
-            # Names that are not UTF-8 cannot be written into a table; they fit no label either.
+            # Parquet stores UTF-8 only; other names match no label anyway.
             prefix, *chosen = (each.encode("utf-8", "replace").decode() for each in (f"{below}/", *chosen))
             yield prefix.removeprefix("./"), chosen
 
@@ -50,16 +50,17 @@ def list_audio(root: Path, folder: Path) -> pa.Table:
 
 
 def watched(folder: Path, levels: int = 2) -> list[str]:
-    """Return the folders whose time of change tells of other clips: those above the clips, and theirs.
+    """Return folders whose modification time changes when clips are added or removed.
 
-    Stops listing a folder at the first audio file, and goes no deeper there: there may be millions of them.
+    These are the folders of the clips and those above them. Listing a folder stops at its first audio file and goes no
+    deeper there: there may be millions of them.
     """
     folders = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if _suffix(entry.name) in AUDIO_SUFFIXES:
                 return [str(folder)]
-            # Snakemake, which watches them, takes no names that are not text.
+            # Snakemake accepts printable names only as inputs.
             if entry.is_dir() and entry.name.isprintable() and not entry.name.startswith("."):
                 folders.append(folder / entry.name)
     deeper = [watched(each, levels - 1) if levels > 1 else [str(each)] for each in sorted(folders)]
@@ -113,7 +114,7 @@ def renamed(lists: pa.ListArray, names: Mapping[str, str]) -> pa.ListArray:
 
 
 def left_out(clips_by_reason: Mapping[str, pa.Array]) -> pd.DataFrame:
-    """Return what is left out, one row each: clip (path of a file, or name of a clip without file) and reason."""
+    """Return the clips that are left out, one row each: clip (path, or name of a clip without a file) and reason."""
     parts = [pa.table({"clip": clips, "reason": pa.repeat(why, len(clips))}) for why, clips in clips_by_reason.items()]
     return pa.concat_tables(parts).to_pandas()
 
