@@ -39,7 +39,7 @@ TINY = {
     "pools": {"tiny": {"format": "demo", "clip_seconds": 1, "shards": 2, "demo": {"clips_per_class": 2}}},
     "network": {"width": 8, "windows": [512, 256], "dft_kernels": [32, 16, 8], "dft_strides": [16, 8, 4]},
     "training": {"epochs": 1, "source_per_batch": 16, "target_per_batch": 4},
-    "autoencoder": {"epochs": 1},
+    "methods": {"autoencoder": {"training": {"epochs": 1}}},
     "inference": {"k_source": 3},
     "external": {"n_max": 3},
     "pseudo_labels": {"k_source": 2, "k_target": 1},
