@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from asdpipe.config.base import Section, canonical_json
 from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DownloadSettings, LabelSettings
 from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings, SelectSettings
 from asdpipe.config.pools import DemoPool
 from asdpipe.config.schema import Config
-from asdpipe.data.pools.files import shard_digests
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
 
@@ -154,6 +151,9 @@ class Plan:
         Args:
             recorded: what this function returned when the shard was packed.
         """
+        # Most plans ask for no shard, and start faster without these.
+        import pyarrow.parquet as pq
+
         index = Path(f"results/external/{pool}/{shard}/waveforms.parquet")
         if self.is_generated(pool) or not index.exists():
             return recorded
@@ -171,6 +171,8 @@ class Plan:
             digests = json.loads(file.read_text())
             if len(digests) == known.shards:
                 return list(digests)
+        from asdpipe.data.pools.files import shard_digests
+
         return shard_digests(known.listing.list_clips(self.pool_root(pool), pool)[0], known.shards)
 
     def packed_shards(self, pool: str, file: str) -> list[str]:
