@@ -1,14 +1,15 @@
 """From settings to extractors: the kinds there are, and how one is built from untrusted settings."""
 
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-import torch
 from pydantic import ConfigDict, ValidationError, create_model
 
 from asdpipe.errors import UserError
 from asdpipe.imports import imported
-from asdpipe.models.base import FeatureExtractor
+
+if TYPE_CHECKING:
+    from asdpipe.models.base import FeatureExtractor
 
 # By kind. Given by name: a step imports only the extractor that it uses.
 EXTRACTORS = {
@@ -18,7 +19,7 @@ EXTRACTORS = {
 }
 
 
-def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
+def build_extractor(settings: Mapping[str, Any], **context: Any) -> "FeatureExtractor":
     """Return an untrained extractor.
 
     Args:
@@ -46,7 +47,10 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtra
         raise UserError(str(error).partition("\n")[0]) from None
 
 
-def described_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
+def described_extractor(settings: Mapping[str, Any], **context: Any) -> "FeatureExtractor":
     """Return an extractor without memory for its weights, of any size; arguments and errors of ``build_extractor``."""
+    # The configuration imports this module for the kinds that there are.
+    import torch
+
     with torch.device("meta"):
         return build_extractor(settings, **context)
