@@ -254,10 +254,10 @@ class Plan:
             "list_pool_clips": lambda: of_pool.listing,
             "pack_pool": lambda: of_pool.decoding,
             "pack_selected": lambda: of_pool.decoding,
-            "train": lambda: used.training_settings(),
+            "train": lambda: Method.training_settings(used),
             "embed": lambda: NetworkSettings(network=used.network),
-            "represent": lambda: used.represent_settings(),
-            "score": lambda: used.score_settings(),
+            "represent": lambda: Method.represent_settings(used),
+            "score": lambda: Method.score_settings(used),
             "score_external": lambda: ExternalScoreSettings(
                 decoding=of_pool.decoding, similarity=used.inference.similarity
             ),
