@@ -1,4 +1,4 @@
-"""From settings to extractors: the kinds there are, and how one is built from untrusted settings."""
+"""From untrusted settings to extractors."""
 
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -9,13 +9,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from asdpipe.errors import UserError
 from asdpipe.imports import imported
 from asdpipe.models.base import FeatureExtractor
-
-# By kind. Given by name: a step imports only the extractor that it uses.
-EXTRACTORS = {
-    "multi_resolution": "asdpipe.models.multi_resolution.MultiResolutionNetwork",
-    "log_mel": "asdpipe.models.log_mel.LogMelStatistics",
-    "autoencoder": "asdpipe.models.autoencoder.Autoencoders",
-}
+from asdpipe.models.kinds import EXTRACTORS
 
 
 def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
