@@ -20,8 +20,8 @@ from tests.conftest import run_asdpipe
 HEAVY = {"torch", "torchaudio", "sklearn", "scipy.stats", "scipy.signal"}
 # What steps need of them; all others need none.
 NEEDED = {
-    **dict.fromkeys(("train", "embed", "score_external"), {"torch"}),
-    **dict.fromkeys(("generate_dataset", "generate_pool"), {"scipy.signal", "scipy.stats"}),
+    **{step: {"torch"} for step in ("train", "embed", "score_external")},
+    **{step: {"scipy.signal", "scipy.stats"} for step in ("generate_dataset", "generate_pool")},
     "pseudo_label": {"sklearn", "scipy.stats"},
 }
 
