@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 from asdpipe.config.base import Name, PositiveInt, Section, canonical_json, with_kind
 from asdpipe.config.data import Decoding
 from asdpipe.imports import built
-from asdpipe.models.build import EXTRACTORS
+from asdpipe.models.kinds import EXTRACTORS
 
 # ---------------------------------------------------------------- labels
 

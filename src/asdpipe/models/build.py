@@ -1,25 +1,18 @@
-"""From settings to extractors: the kinds there are, and how one is built from untrusted settings."""
+"""From untrusted settings to extractors."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
+import torch
 from pydantic import ConfigDict, ValidationError, create_model
 
 from asdpipe.errors import UserError
 from asdpipe.imports import imported
-
-if TYPE_CHECKING:
-    from asdpipe.models.base import FeatureExtractor
-
-# By kind. Given by name: a step imports only the extractor that it uses.
-EXTRACTORS = {
-    "multi_resolution": "asdpipe.models.multi_resolution.MultiResolutionNetwork",
-    "log_mel": "asdpipe.models.log_mel.LogMelStatistics",
-    "autoencoder": "asdpipe.models.autoencoder.Autoencoders",
-}
+from asdpipe.models.base import FeatureExtractor
+from asdpipe.models.kinds import EXTRACTORS
 
 
-def build_extractor(settings: Mapping[str, Any], **context: Any) -> "FeatureExtractor":
+def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
     """Return an untrained extractor.
 
     Args:
@@ -47,10 +40,7 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> "FeatureExtr
         raise UserError(str(error).partition("\n")[0]) from None
 
 
-def described_extractor(settings: Mapping[str, Any], **context: Any) -> "FeatureExtractor":
+def described_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
     """Return an extractor without memory for its weights, of any size; arguments and errors of ``build_extractor``."""
-    # The configuration imports this module for the kinds that there are.
-    import torch
-
     with torch.device("meta"):
         return build_extractor(settings, **context)
