@@ -297,13 +297,13 @@ def test_eval_mode_is_deterministic_and_clip_by_clip_but_train_mode_is_not():
 @pytest.mark.parametrize(
     ("kernels", "strides"), [(KERNELS, STRIDES), ((64, 16, 4), (16, 8, 2)), ((5, 4, 3), (1, 1, 1))]
 )
-def test_config_and_network_count_the_same_dft_steps_as_sliding_the_kernels(samples, kernels, strides):
+def test_config_and_network_count_the_dft_steps_as_sliding_the_kernels(samples, kernels, strides):
     steps = samples // 2 + 1
     for kernel, stride in zip(kernels, strides, strict=True):
         steps = len(range(0, steps - kernel + 1, stride))
     assert max(dft_output_length(samples, kernels, strides), 0) == steps
-    fits = MultiResolution(dft_kernels=kernels, dft_strides=strides).misfit(samples) == ""
-    assert fits == (steps > 0)
+    misfit = MultiResolution(dft_kernels=kernels, dft_strides=strides).misfit(samples)
+    assert (misfit == "") == (steps > 0)
 
 
 def test_dft_steps_equal_what_the_convolutions_leave():

@@ -5,14 +5,18 @@ and a short window (STFT branches). No convolution or linear layer has a bias.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asdpipe.data.audio import SAMPLE_RATE
-from asdpipe.models.base import FeatureExtractor
+from asdpipe.models.base import FeatureExtractor, PositiveInt
 from asdpipe.models.batch_norm import BatchNorm
+
+Sizes = Annotated[Sequence[PositiveInt], Field(max_length=16)]
 
 
 class SqueezeExcite(nn.Module):
@@ -209,12 +213,12 @@ class MultiResolutionNetwork(FeatureExtractor):
 
     def __init__(
         self,
-        num_samples: int,
-        width: int = 128,
-        windows: Sequence[int] = (4096, 128),
-        f_min: float = 200.0,
-        dft_kernels: Sequence[int] = (256, 64, 16),
-        dft_strides: Sequence[int] = (64, 32, 4),
+        num_samples: PositiveInt,
+        width: Annotated[int, Field(ge=8)] = 128,
+        windows: Annotated[Sequence[Annotated[int, Field(ge=32)]], Field(max_length=16)] = (4096, 128),
+        f_min: Annotated[float, Field(ge=0, lt=SAMPLE_RATE / 2)] = 200.0,
+        dft_kernels: Sizes = (256, 64, 16),
+        dft_strides: Sizes = (64, 32, 4),
     ) -> None:
         super().__init__()
         self.num_samples = num_samples
