@@ -21,13 +21,15 @@ from asdpipe.config.targets import targets
 from asdpipe.config.reading import load_config
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
-from asdpipe.plan import STAGE, Plan, as_json
+from asdpipe.plan import STAGE, Plan
+from asdpipe.table_plan import TablePlan
 from asdpipe.provenance.code import code_digest
 
 try:
     CONFIG = load_config(config, workflow.configfiles, workflow.config_settings.config_args)
     PLAN = Plan(CONFIG)
     PLAN.check()
+    TABLES = TablePlan(PLAN)
 except UserError as error:
     raise WorkflowError(f"The configuration is not valid.\n{error}")
 
@@ -113,22 +115,26 @@ def digest_of(step, settings):
     return f"code:{code_digest(step, targets(json.loads(settings)))}"
 
 
-def code(step, settings=None, rule=None):
-    """Return a params function: the digest of the code that a step runs.
+def settings(step):
+    """Return a params function: all settings of a step, as JSON."""
+    return planned(PLAN.settings, step=step)
+
+
+def code(step, rule=None):
+    """Return a params function: the digest of the code that a step runs, also of what its settings name.
 
     Without track_code it is the digest on record for the result, so that it never changes.
 
     Args:
-        settings: params function that returns the settings, as JSON, by which the step builds what it uses.
         rule: that runs the step, if it has another name.
     """
 
     def params(wildcards):
-        digest = digest_of(step, (settings and settings(wildcards)) or "{}")
+        digest = digest_of(step, settings(step)(wildcards))
         if CONFIG.track_code:
             return digest
         output = getattr(rules, rule or step).output[0].apply_wildcards(wildcards)
-        return next((each for each in recorded_params(output) if each.startswith("code:")), digest)
+        return next((text for text in recorded_params(output) if text.startswith("code:")), digest)
 
     return params
 
