@@ -123,7 +123,7 @@ def test_impossible_lengths_of_clips_are_refused(num_samples):
 
 @pytest.mark.parametrize("machines", [None, "fan", [1], [None], {"fan": 1}, 3])
 def test_machine_types_are_names(machines):
-    with pytest.raises(UserError, match="network.machines"):
+    with pytest.raises(UserError, match=r"network\.machines"):
         build_extractor({"kind": "autoencoder", "machines": machines}, num_samples=4000)
 
 

@@ -8,18 +8,17 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from asdpipe.config.method import Loss, Method, Network, Training, Triplet
+from asdpipe.config.method import ClipTraining, Method, MultiResolution, Subspace, Triplet
 from asdpipe.method.losses import SubspaceLoss
-from asdpipe.training import fit as loop
 from asdpipe.training.batches import TrainingSet, epoch_batches
-from asdpipe.training.crop import cutter
-from asdpipe.training.fit import train
+from asdpipe.training.crop import make_crop
 from benchmarks import naive
+from tests.training import jobs
 
 SAMPLES, CLASSES, SEED = 6000, 6, (3, 1)
 # From width 64 on the project's network runs in another memory format than the plain one.
-NETWORK = Network(width=64, windows=(512, 128), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
-TRAINING = Training(epochs=1, source_per_batch=9, target_per_batch=3, precision="float32")
+NETWORK = MultiResolution(width=64, windows=(512, 128), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
+TRAINING = ClipTraining(epochs=1, source_per_batch=9, target_per_batch=3, precision="float32")
 
 
 class Result(NamedTuple):
@@ -55,7 +54,7 @@ def first_step(method: Method) -> Result:
 
     hook = register_optimizer_step_pre_hook(note)
     try:
-        _, log = train(humming_machines(), CLASSES, method, SAMPLES, SEED, torch.device("cpu"))
+        log = jobs.train(humming_machines(), method, SAMPLES, num_classes=CLASSES, seed=SEED).history
     finally:
         hook.remove()
     (step,) = found
@@ -73,7 +72,7 @@ def plain_first_step(method: Method, pitch: naive.Pitch, dtype: torch.dtype = to
     network = naive.PlainNetwork(method.network, SAMPLES).train().to(dtype)
     start = SubspaceLoss(len(network.layers.branches), method.network.width, CLASSES, 16, adaptive=False).to(dtype)
     centres = [each.weight for each in (start.concatenated, *start.subspaces)]
-    x = cutter(humming_machines(), SAMPLES, torch.device("cpu"))(batch)
+    x = make_crop(humming_machines(), SAMPLES, jobs.CPU)(batch)
     terms = naive.losses(network, centres, x.to(dtype), batch.class_index, draws, method, pitch)
     sum(terms).backward()
     learned = [*network.parameters(), *centres[1:]]
@@ -89,10 +88,10 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
 METHODS = pytest.mark.parametrize(
     ("loss", "triplet"),
     [
-        (Loss(), Triplet()),
-        (Loss(mixup_partner="random"), Triplet(shift_per="batch", margin="gamma", gamma=3)),
-        (Loss(mixup_probability=1), Triplet(noise_from="same_machine", reduction="sum")),
-        (Loss(), Triplet(enabled=False)),
+        (Subspace(), Triplet()),
+        (Subspace(mixup_partner="random"), Triplet(shift_per="batch", margin="gamma", gamma=3)),
+        (Subspace(mixup_probability=1), Triplet(noise_from="same_machine", reduction="sum")),
+        (Subspace(), Triplet(enabled=False)),
     ],
 )
 
@@ -112,7 +111,8 @@ def test_losses_and_gradients_of_a_training_step_are_those_of_the_plain_one(loss
 def test_in_bfloat16_the_losses_are_those_of_the_plain_step_to_a_hundredth():
     method = Method(network=NETWORK, training=TRAINING.model_copy(update={"precision": "bfloat16"}))
     ours, plain = first_step(method), plain_first_step(method, "ours")
-    assert ours.losses == pytest.approx(plain.losses, rel=0.01)
+    # The triplet loss has two cosines over tau = 0.2, and a cosine of bfloat16 embeddings is 2^-9 off: up to 0.02.
+    assert ours.losses == pytest.approx(plain.losses, rel=0.01, abs=0.02)
     assert ours.losses != pytest.approx(plain.losses, rel=1e-5)
     # An untrained network with batch statistics of nine clips makes much of rounding; the direction stays.
     assert difference(ours.gradients, plain.gradients) < 0.5
@@ -120,9 +120,11 @@ def test_in_bfloat16_the_losses_are_those_of_the_plain_step_to_a_hundredth():
 
 @METHODS
 def test_in_double_precision_gradients_are_those_of_the_plain_step_to_a_ten_thousandth(monkeypatch, loss, triplet):
-    make_network, make_cut = loop.build_network, loop.cutter
-    monkeypatch.setattr(loop, "build_network", lambda *arguments: make_network(*arguments).double())
-    monkeypatch.setattr(loop, "cutter", lambda *arguments: lambda batch: make_cut(*arguments)(batch).double())
+    make_network = jobs.build_extractor
+    monkeypatch.setattr(jobs, "build_extractor", lambda *args, **options: make_network(*args, **options).double())
+    monkeypatch.setattr(
+        "asdpipe.training.on_clips.make_crop", lambda *arguments: lambda batch: make_crop(*arguments)(batch).double()
+    )
     method = Method(network=NETWORK, training=TRAINING, loss=loss, triplet=triplet)
     ours, plain = first_step(method), plain_first_step(method, "ours", torch.float64)
     assert ours.losses == pytest.approx(plain.losses, rel=1e-5)

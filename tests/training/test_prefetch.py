@@ -1,16 +1,16 @@
-"""Work ahead: an item is made while the one before is used."""
+"""Prefetching: an item is made while the one before is used."""
 
 import threading
 import time
 
 import pytest
 
-from asdpipe.training.prefetch import ahead
+from asdpipe.training.prefetch import prefetch
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_items_come_in_order_and_all(count):
-    assert list(ahead(iter(range(count)))) == list(range(count))
+    assert list(prefetch(iter(range(count)))) == list(range(count))
 
 
 def test_the_next_item_is_made_while_one_is_used():
@@ -21,7 +21,7 @@ def test_the_next_item_is_made_while_one_is_used():
             each.set()
             yield number
 
-    following = ahead(items())
+    following = prefetch(items())
     assert next(following) == 0
     assert made[1].wait(5)
     # Only one ahead.
@@ -34,7 +34,7 @@ def test_an_error_comes_after_the_items_before_it():
         yield 1
         raise ValueError("no more")
 
-    following = ahead(items())
+    following = prefetch(items())
     assert next(following) == 1
     with pytest.raises(ValueError, match="no more"):
         next(following)
@@ -42,7 +42,7 @@ def test_an_error_comes_after_the_items_before_it():
 
 def test_whoever_stops_early_leaves_no_thread_behind():
     before = threading.active_count()
-    following = ahead(iter(range(100)))
+    following = prefetch(iter(range(100)))
     next(following)
     following.close()
     assert threading.active_count() == before

@@ -3,34 +3,27 @@
 import logging
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from asdpipe.training.autoencoder import train_autoencoder
 
-from asdpipe.config.method import Autoencoder as AutoencoderSettings
-from asdpipe.config.method import Loss, Method, Network, Training, Triplet
+from asdpipe.config.method import FrameTraining, Method, MultiResolution
 from asdpipe.errors import UserError
-from asdpipe.training import fit as loop
-from asdpipe.training import state as resume
+from asdpipe.method.objectives import ReconstructionObjective, TripletObjective
+from asdpipe.training import on_clips
 from asdpipe.training.batches import TrainingSet
-from asdpipe.training.state import Checkpoint, Interrupted
+from asdpipe.training.job import Trained
+from asdpipe.training.state import LOSSES, Checkpoint, Interrupted
+from tests.training import jobs
+from tests.training.jobs import CPU, Clips, NoCheckpoint, small_method
 
-CPU = torch.device("cpu")
 SAMPLES = 2000
-SMALL = Network(width=8, windows=(64,), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
+SMALL = MultiResolution(width=8, windows=(64,), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
 EPOCHS, STEPS = 3, 2
-
-
-class Clips(list):
-    """Waveforms that know their names."""
-
-    @property
-    def clip_ids(self) -> np.ndarray:
-        return np.array([f"clip {number}" for number in range(len(self))], dtype=object)
 
 
 def clips() -> TrainingSet:
@@ -44,23 +37,23 @@ def clips() -> TrainingSet:
 
 def method(learning_rate: float = 1e-3) -> Method:
     # Everything that draws, or changes itself: FeatEx, random partners, the adaptive scale.
-    return Method(
-        network=SMALL,
-        loss=Loss(scale="adaptive", feat_ex=True, mixup_partner="random"),
-        triplet=Triplet(semitones=(6, 7)),
-        training=Training(epochs=EPOCHS, source_per_batch=5, target_per_batch=2, learning_rate=learning_rate),
+    return small_method(
+        SMALL,
+        loss={"scale": "adaptive", "feat_ex": True, "mixup_partner": "random"},
+        triplet={"semitones": (6, 7)},
+        training={"epochs": EPOCHS, "source_per_batch": 5, "learning_rate": learning_rate},
     )
 
 
-def train(checkpoint: Checkpoint | None = None, **changes):
-    return loop.train(clips(), 3, method(**changes), SAMPLES, (0, 1), CPU, checkpoint)
+def train(checkpoint: Checkpoint | None = None, **changes) -> Trained:
+    return jobs.train(clips(), method(**changes), SAMPLES, checkpoint=checkpoint)
 
 
-def assert_same(one, other) -> None:
-    (network, history), (expected, expected_history) = one, other
-    assert history.equals(expected_history)
-    for name, value in expected.state_dict().items():
-        assert torch.equal(network.state_dict()[name], value), name
+def assert_same(one: Trained, other: Trained) -> None:
+    assert one.history.equals(other.history)
+    found = one.extractor.state_dict()
+    for name, value in other.extractor.state_dict().items():
+        assert torch.equal(found[name], value), name
 
 
 @pytest.fixture(scope="module")
@@ -72,29 +65,30 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+def in_every_step(monkeypatch: pytest.MonkeyPatch, do: Callable[[int], None]) -> None:
+    """Call a function with the number of the step, from 1 on, in every step of the trainings from here."""
+    real, steps = TripletObjective.terms, []
+
+    def terms(*arguments):
+        steps.append(1)
+        do(len(steps))
+        yield from real(*arguments)
+
+    monkeypatch.setattr(TripletObjective, "terms", terms)
+
+
 def die_in_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the training end without a word in its n-th step from here."""
-    real, steps = loop.triplet_step, []
 
-    def step(*arguments):
-        steps.append(1)
-        if len(steps) == number:
+    def die(step: int) -> None:
+        if step == number:
             raise Killed
-        return real(*arguments)
 
-    monkeypatch.setattr(loop, "triplet_step", step)
+    in_every_step(monkeypatch, die)
 
 
 def signal_in_step(monkeypatch: pytest.MonkeyPatch, number: int, which: signal.Signals) -> None:
-    real, steps = loop.triplet_step, []
-
-    def step(*arguments):
-        steps.append(1)
-        if len(steps) == number:
-            os.kill(os.getpid(), which)
-        return real(*arguments)
-
-    monkeypatch.setattr(loop, "triplet_step", step)
+    in_every_step(monkeypatch, lambda step: os.kill(os.getpid(), which) if step == number else None)
 
 
 def test_a_training_with_a_checkpoint_ends_as_one_without(undisturbed, tmp_path):
@@ -122,14 +116,12 @@ def test_a_signal_lets_the_step_end_and_nothing_is_lost(undisturbed, tmp_path, m
     path = tmp_path / "state"
     with monkeypatch.context() as patch:
         signal_in_step(patch, step, which)
-        checkpoint = Checkpoint(path, {})
-        with checkpoint.stoppable(), pytest.raises(Interrupted, match="nothing is lost: run the same command again"):
-            train(checkpoint)
+        with pytest.raises(Interrupted, match="nothing is lost: run the same command again"):
+            train(Checkpoint(path, {}))
     # Of the epoch that was running, the losses of all its steps are there.
-    assert len(safetensors.torch.load_file(path)[resume.LOSSES]) == step % STEPS
+    assert len(safetensors.torch.load_file(path)[LOSSES]) == step % STEPS
     counted = []
-    real = loop.triplet_step
-    monkeypatch.setattr(loop, "triplet_step", lambda *arguments: (counted.append(1), real(*arguments))[1])
+    in_every_step(monkeypatch, counted.append)
     assert_same(train(Checkpoint(path, {})), undisturbed)
     assert len(counted) == EPOCHS * STEPS - step
 
@@ -139,10 +131,15 @@ def test_a_training_that_went_on_may_be_interrupted_within_that_epoch(undisturbe
     interrupted_after_an_epoch(path, {}, monkeypatch)
     with monkeypatch.context() as patch:
         signal_in_step(patch, 1, signal.SIGTERM)
-        checkpoint = Checkpoint(path, {})
-        with checkpoint.stoppable(), pytest.raises(Interrupted, match="after epoch 1 and 1 steps"):
-            train(checkpoint)
+        with pytest.raises(Interrupted, match="after epoch 1 and 1 steps"):
+            train(Checkpoint(path, {}))
     assert_same(train(Checkpoint(path, {})), undisturbed)
+
+
+def test_handlers_of_signals_are_as_before_once_a_training_has_ended(tmp_path):
+    before = [signal.getsignal(which) for which in (signal.SIGTERM, signal.SIGINT)]
+    train(Checkpoint(tmp_path / "state", {}))
+    assert [signal.getsignal(which) for which in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_signals_that_are_ignored_stay_so_and_handlers_come_back(tmp_path):
@@ -180,7 +177,7 @@ def test_a_checkpoint_of_other_settings_or_inputs_is_not_read_but_replaced(undis
     assert_same(train(Checkpoint(path, other)), undisturbed)
     assert "other settings, inputs or code, starting from the beginning" in caplog.text
     # The one that replaced it is of a finished training: nothing is left to do.
-    monkeypatch.setattr(loop, "triplet_step", None)
+    monkeypatch.setattr(TripletObjective, "terms", None)
     assert_same(train(Checkpoint(path, other)), undisturbed)
 
 
@@ -213,22 +210,23 @@ def test_a_checkpoint_that_only_pretends_to_fit_is_refused(tmp_path, monkeypatch
 
 def spoil_step(monkeypatch: pytest.MonkeyPatch, number: int, value: float, weights_only: bool = False) -> list[list]:
     """Make the loss of the n-th step, or only its gradient, not finite; return the clips of all batches."""
-    real_step, real_batches, steps, seen = loop.triplet_step, loop.epoch_batches, [], []
+    real_terms, real_batches, steps, seen = TripletObjective.terms, on_clips.epoch_batches, [], []
 
-    def step(embed, x, *arguments):
+    def terms(objective, embed, batch, rng):
         steps.append(1)
-        loss = real_step(embed, x, *arguments)
+        (loss,) = real_terms(objective, embed, batch, rng)
         if len(steps) != number:
-            return loss
-        return loss + (0 * embed(x).sum()).sqrt() if weights_only else loss * value
+            yield loss
+        else:
+            yield loss + (0 * embed(batch.x).sum()).sqrt() if weights_only else loss * value
 
     def batches(*arguments):
         for batch in real_batches(*arguments):
             seen.append(sorted({f"clip {each}" for each in batch.clip}))
             yield batch
 
-    monkeypatch.setattr(loop, "triplet_step", step)
-    monkeypatch.setattr(loop, "epoch_batches", batches)
+    monkeypatch.setattr(TripletObjective, "terms", terms)
+    monkeypatch.setattr(on_clips, "epoch_batches", batches)
     return seen
 
 
@@ -247,7 +245,7 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_clips_and_keeps_the_last_
     assert "Try a smaller training.learning_rate" in message
     assert sorted(message.rpartition("Clips of the batch: ")[2].split(", ")) == seen[STEPS + 1]
     # What went wrong was the machine: started again, the training ends as if nothing had been.
-    assert len(safetensors.torch.load_file(path)[resume.LOSSES]) == 0
+    assert len(safetensors.torch.load_file(path)[LOSSES]) == 0
     assert_same(train(Checkpoint(path, {})), undisturbed)
 
 
@@ -266,9 +264,8 @@ def test_a_signal_saves_no_state_that_has_diverged(undisturbed, tmp_path, monkey
     with monkeypatch.context() as patch:
         spoil_step(patch, STEPS + 1, float("nan"))
         signal_in_step(patch, STEPS + 1, signal.SIGTERM)
-        checkpoint = Checkpoint(path, {})
-        with checkpoint.stoppable(), pytest.raises(UserError, match="epoch 2, step 1: "):
-            train(checkpoint)
+        with pytest.raises(UserError, match="epoch 2, step 1: "):
+            train(Checkpoint(path, {}))
     assert_same(train(Checkpoint(path, {})), undisturbed)
 
 
@@ -283,12 +280,12 @@ def test_too_large_a_learning_rate_diverges_with_a_message_and_not_with_numbers(
 def test_an_interrupted_autoencoder_ends_as_an_undisturbed_one(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     recordings = [rng.integers(-3000, 3000, 8000, dtype=np.int16) for _ in range(4)]
-    settings = AutoencoderSettings(epochs=3, batch_size=16)
+    trainer = FrameTraining(epochs=3, batch_size=16).build()
 
-    def run(checkpoint: Checkpoint | None):
-        return train_autoencoder(recordings, np.arange(4) < 3, settings, [0], CPU, checkpoint)
+    def run(checkpoint: Checkpoint):
+        return trainer.train_machine(recordings, np.arange(4) < 3, [0], ReconstructionObjective(), CPU, checkpoint)
 
-    expected = run(None)
+    expected = run(NoCheckpoint())
     path = tmp_path / "state"
     for done in (1, 2, 3, 3):
         checkpoint = Checkpoint(path, {})
