@@ -1,5 +1,6 @@
-"""Representatives and scores from embeddings, whatever the back end."""
+"""Scores from embeddings, whatever the back end."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,69 +8,65 @@ import pandas as pd
 import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.method import Inference, Method
 from asdpipe.errors import UserError
-from asdpipe.steps.score import represent, score
+from asdpipe.plan import as_json
+from asdpipe.steps.represent import represent
+from asdpipe.steps.score import score
+from tests.embedded import Files, of_split, read_embedded, write_embedded
+from tests.steps.test_represent import DAMAGES
 
-TRAIN = {"fan": ("source",) * 8 + ("target",) * 2, "pump": ("source",) * 6 + ("target",) * 3}
+
+def settings(kind: str = "kmeans", similarity: str = "cosine", **backend) -> str:
+    inference = Inference(k_source=3, similarity=similarity, backend={"kind": kind, **backend})
+    return as_json(Method(inference=inference).score_settings())
 
 
 @pytest.fixture
-def files(tmp_path) -> dict[str, Path]:
-    """Two machine types with random embeddings: training clips, and four test clips of each."""
-    rows = [
-        (machine, split, domain)
-        for machine, domains in TRAIN.items()
-        for split, domain in [*(("train", each) for each in domains), *(("test", "source"),) * 4]
-    ]
-    clips = pd.DataFrame(rows, columns=["machine", "split", "domain"])
-    clips = clips.assign(
-        clip_id=[f"c{number}" for number in range(len(rows))], path="x", dataset="d", section="00", part="dev"
-    )
-    clips = clips.assign(is_normal=True, attributes=None, sample_rate=16_000, num_frames=1)
-    # In another order than the embeddings.
-    write_table("clips", clips.sample(frac=1, random_state=0), tmp_path / "clips")
-    vectors = np.random.default_rng(0).standard_normal((len(rows), 3)).astype(np.float32)
-    frame = pd.DataFrame({"clip_id": clips.clip_id, "embedding": list(vectors)})
-    write_table("embeddings", frame, tmp_path / "embeddings")
-    return {"clips": tmp_path / "clips", "embeddings": tmp_path / "embeddings"}
+def files(tmp_path) -> Files:
+    return write_embedded(tmp_path)
 
 
-def tables(files: dict[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return training and test clips with unit vectors in column z."""
-    table = read_table("clips", files["clips"]).merge(read_table("embeddings", files["embeddings"]), on="clip_id")
-    table["z"] = [np.asarray(each, dtype=float) / np.linalg.norm(each) for each in table.embedding]
-    return table[table.split == "train"], table[table.split == "test"]
+@pytest.fixture
+def representatives(files, tmp_path) -> Path:
+    used = as_json(Method(inference=Inference(k_source=3)).represent_settings())
+    represent(used, 0, **of_split(files), representatives=tmp_path / "representatives")
+    return tmp_path / "representatives"
 
 
-def scored(files: dict[str, Path], folder: Path, settings: str, **more: Path) -> tuple[pd.Series, pd.DataFrame]:
+def scored(files: Files, folder: Path, settings: str, **more: Path) -> tuple[pd.Series, pd.DataFrame]:
     score(settings, 0, **files, scores=folder / "scores", thresholds=folder / "thresholds", **more)
     frame = read_table("scores", folder / "scores").set_index("clip_id")
     return frame.score, frame
 
 
-def test_representatives_are_centroids_and_target_clips_and_know_the_selection_threshold(files, tmp_path):
-    represent(3, 0, **files, representatives=tmp_path / "representatives")
-    table = read_table("representatives", tmp_path / "representatives")
-    train, _ = tables(files)
-    for machine, part in table.groupby("machine"):
-        own = train[train.machine == machine]
-        target = own[own.domain == "target"]
-        assert (part.domain == "source").sum() == 3
-        assert part.clip_id[part.domain == "target"].tolist() == target.clip_id.tolist()
-        centres = np.stack(list(part.vector)) / np.linalg.norm(np.stack(list(part.vector)), axis=1, keepdims=True)
-        largest = max(-max(centre @ z for centre in centres) for z in own.z)
-        assert part.threshold.to_numpy() == pytest.approx(largest, abs=1e-6)
-        scores, _ = scored(files, tmp_path, "{}", representatives=tmp_path / "representatives")
-        assert scores[own.clip_id].max() == part.threshold.iloc[0]
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_the_papers_score_is_minus_the_similarity_to_the_nearest_representative(
+    files, representatives, tmp_path, similarity
+):
+    used = as_json(Method(inference=Inference(k_source=3, similarity=similarity)).represent_settings())
+    represent(used, 0, **of_split(files), representatives=representatives)
+    scores, frame = scored(files, tmp_path, settings(similarity=similarity), representatives=representatives)
+    train, test = read_embedded(files)
+    table = read_table("representatives", representatives)
+    assert sorted(scores.index) == sorted([*train.clip_id, *test.clip_id])
+    for clip in pd.concat([train, test]).itertuples():
+        part = table[table.machine == clip.machine].reset_index(drop=True)
+        lengths = [np.linalg.norm(vector) if similarity == "cosine" else 1 for vector in part.vector]
+        similar = [vector @ clip.z / length for vector, length in zip(part.vector, lengths, strict=True)]
+        assert scores[clip.clip_id] == pytest.approx(-max(similar), abs=1e-6)
+        assert frame.representative[clip.clip_id] == np.argmax(similar)
+        assert frame.nearest_clip_id[clip.clip_id] == part.clip_id[np.argmax(similar)]
     limits = read_table("thresholds", tmp_path / "thresholds").set_index("machine").threshold
+    # External clips are held against the scores of the training clips.
     assert limits.to_dict() == table.groupby("machine").threshold.first().to_dict()
+    assert limits.to_dict() == {machine: scores[own.clip_id].max() for machine, own in train.groupby("machine")}
 
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_nearest_neighbours_are_training_clips_of_one_domain_but_never_the_clip_itself(files, tmp_path, k):
-    settings = f'{{"inference": {{"backend": "knn", "neighbours": {k}}}}}'
-    scores, frame = scored(files, tmp_path, settings)
-    train, test = tables(files)
+    scores, frame = scored(files, tmp_path, settings("knn", neighbours=k))
+    train, test = read_embedded(files)
     for clip in pd.concat([train, test]).itertuples():
         others = train[(train.machine == clip.machine) & (train.clip_id != clip.clip_id)]
         cosines = {
@@ -85,25 +82,24 @@ def test_nearest_neighbours_are_training_clips_of_one_domain_but_never_the_clip_
 
 
 def test_smote_can_only_bring_test_clips_nearer_and_depends_on_the_seed(files, tmp_path):
-    plain, _ = scored(files, tmp_path, '{"inference": {"backend": "knn"}}')
-    settings = '{"inference": {"backend": "knn", "smote_ratio": 2.0, "smote_neighbours": 1}}'
-    more, frame = scored(files, tmp_path, settings)
-    train, test = tables(files)
+    plain, _ = scored(files, tmp_path, settings("knn"))
+    used = settings("knn", smote_ratio=2.0, smote_neighbours=1)
+    more, frame = scored(files, tmp_path, used)
+    train, test = read_embedded(files)
     assert (more[test.clip_id] <= plain[test.clip_id] + 1e-7).all()
     assert (more[test.clip_id] < plain[test.clip_id] - 1e-3).any()
     assert set(frame.nearest_clip_id) <= set(train.clip_id)
     # Nor is a clip its own neighbour by way of a synthetic one: both target clips of fan are ends of all of these.
     fan = train[(train.machine == "fan") & (train.domain == "target")].clip_id
     assert more[fan].tolist() == plain[fan].tolist()
-    score(settings, 1, **files, scores=tmp_path / "other", thresholds=tmp_path / "thresholds")
+    score(used, 1, **files, scores=tmp_path / "other", thresholds=tmp_path / "thresholds")
     other = read_table("scores", tmp_path / "other").set_index("clip_id").score
     assert not np.allclose(other, more)
 
 
 def test_rescaled_scores_divide_distances_by_the_spacing_around_the_training_clip(files, tmp_path):
-    settings = '{"inference": {"backend": "rescaled", "density_neighbours": 2}}'
-    scores, _ = scored(files, tmp_path, settings)
-    train, test = tables(files)
+    scores, _ = scored(files, tmp_path, settings("rescaled", density_neighbours=2))
+    train, test = read_embedded(files)
     for machine, own in train.groupby("machine"):
         spacing = [
             np.mean(sorted(np.linalg.norm(z - other) for row, other in enumerate(own.z) if row != place)[:2])
@@ -114,69 +110,129 @@ def test_rescaled_scores_divide_distances_by_the_spacing_around_the_training_cli
             assert scores[clip.clip_id] == pytest.approx(min(ratios) - 1, abs=1e-6)
 
 
+def test_city_block_distances_are_to_another_training_clip_with_every_dimension_scaled_by_its_spread(files, tmp_path):
+    scores, frame = scored(files, tmp_path, settings("city_block"))
+    train, test = read_embedded(files)
+    for clip in pd.concat([train, test]).itertuples():
+        own = train[train.machine == clip.machine]
+        spread = np.stack(list(own.embedding)).astype(float).std(axis=0)
+        others = own[own.clip_id != clip.clip_id]
+        distances = [np.abs((other - clip.embedding) / spread).sum() for other in others.embedding]
+        assert scores[clip.clip_id] == pytest.approx(min(distances), abs=1e-5)
+        assert frame.nearest_clip_id[clip.clip_id] == others.clip_id.iloc[np.argmin(distances)]
+
+
 def test_the_autoencoders_scores_are_its_error_or_the_smaller_distance(files, tmp_path):
-    _, test = tables(files)
+    train, test = read_embedded(files)
     distances = pd.DataFrame(list(test.embedding), index=test.clip_id).abs()
     frame = pd.DataFrame({"clip_id": distances.index, "embedding": distances.to_numpy().tolist()})
-    train, _ = tables(files)
-    both = pd.concat([frame, pd.DataFrame({"clip_id": train.clip_id, "embedding": [[0.5, 2.0, np.nan]] * len(train)})])
-    write_table("embeddings", both, files["embeddings"])
-    simple, table = scored(files, tmp_path, '{"kind": "autoencoder"}')
+    write_table("embeddings", frame, files["test_embeddings"])
+    frame = pd.DataFrame({"clip_id": train.clip_id, "embedding": [[0.5, 2.0, np.nan]] * len(train)})
+    write_table("embeddings", frame, files["train_embeddings"])
+    simple, table = scored(files, tmp_path, settings("reconstruction"))
     assert simple[distances.index].to_numpy() == pytest.approx(distances[0].to_numpy())
     assert table.nearest_clip_id.isna().all()
+    assert table.representative.isna().all()
     limits = read_table("thresholds", tmp_path / "thresholds")
     assert limits.decision_threshold.to_numpy() == pytest.approx(0.5)
-    settings = '{"kind": "autoencoder", "inference": {"autoencoder_score": "selective"}}'
-    selective, _ = scored(files, tmp_path, settings)
+    selective, _ = scored(files, tmp_path, settings("mahalanobis"))
     assert selective[distances.index].to_numpy() == pytest.approx(distances[[1, 2]].min(axis=1).to_numpy())
     # Without target training clips there is no distance to them.
     assert (selective[train.clip_id] == 2).all()
 
 
-def test_the_papers_scores_need_representatives(files, tmp_path):
+def test_the_papers_scores_need_representatives_and_others_take_none(files, representatives, tmp_path):
     with pytest.raises(UserError, match="needs --representatives"):
-        scored(files, tmp_path, "{}")
+        scored(files, tmp_path, settings())
+    alone, _ = scored(files, tmp_path, settings("knn"))
+    beside, _ = scored(files, tmp_path, settings("knn"), representatives=representatives)
+    assert alone.equals(beside)
+
+
+# ---------------------------------------------------------------- without test clips, or without training clips
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "knn", "rescaled", "city_block", "reconstruction", "mahalanobis"])
+def test_without_test_clips_the_training_clips_are_scored_as_with_them(files, representatives, tmp_path, kind):
+    more = {"representatives": representatives} if kind == "kmeans" else {}
+    with_test, _ = scored(files, tmp_path, settings(kind), **more)
+    limits = read_table("thresholds", tmp_path / "thresholds")
+    for table in ("clips", "embeddings"):
+        write_table(table, read_table(table, files[f"test_{table}"]).head(0), files[f"test_{table}"])
+    scores, _ = scored(files, tmp_path, settings(kind), **more)
+    train, _ = read_embedded(files)
+    assert sorted(scores.index) == sorted(train.clip_id)
+    assert scores.to_dict() == with_test[scores.index].to_dict()
+    pd.testing.assert_frame_equal(read_table("thresholds", tmp_path / "thresholds"), limits, check_exact=True)
+
+
+def without_pump(files: Files, split: str) -> None:
+    clips = read_table("clips", files[f"{split}_clips"])
+    kept = clips[clips.machine != "pump"]
+    embeddings = read_table("embeddings", files[f"{split}_embeddings"])
+    write_table("clips", kept, files[f"{split}_clips"])
+    write_table("embeddings", embeddings[embeddings.clip_id.isin(kept.clip_id)], files[f"{split}_embeddings"])
+
+
+def test_a_machine_type_without_training_clips_is_named(files, representatives, tmp_path):
+    without_pump(files, "train")
+    for kind, more in (("kmeans", {"representatives": representatives}), ("city_block", {})):
+        said = r"^pump: has test clips but no training clips; add some, or leave it out of the data set's machines$"
+        with pytest.raises(UserError, match=said):
+            scored(files, tmp_path, settings(kind), **more)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_machine_type_without_test_clips_has_scores_of_its_training_clips(files, tmp_path):
+    without_pump(files, "test")
+    scores, _ = scored(files, tmp_path, settings("knn"))
+    train, test = read_embedded(files)
+    assert sorted(scores.index) == sorted([*train.clip_id, *test.clip_id])
+    assert read_table("thresholds", tmp_path / "thresholds").machine.tolist() == ["fan", "pump"]
 
 
 # ---------------------------------------------------------------- tables that do not belong together, or are damaged
 
 
-def changed(files: dict[str, Path], folder: Path, change) -> dict[str, Path]:
-    """Return the files with other embeddings."""
-    write_table("embeddings", change(read_table("embeddings", files["embeddings"])), folder / "changed")
-    return files | {"embeddings": folder / "changed"}
+def changed(files: Files, split: str, folder: Path, change) -> Files:
+    """Return the files with other embeddings of a split."""
+    name = f"{split}_embeddings"
+    write_table("embeddings", change(read_table("embeddings", files[name])), folder / "changed")
+    return files | {name: folder / "changed"}
 
 
-DAMAGES = {
-    "is not finite": lambda frame: frame.assign(embedding=[np.array([1, np.nan, 1])] * len(frame)),
-    "has 2 numbers, not 3": lambda frame: frame.assign(embedding=[*frame.embedding[:-1], np.ones(2)]),
-    "has clips that .*clips does not list": lambda frame: frame.assign(clip_id=[*frame.clip_id[:-1], "unknown"]),
-    "has no row that belongs here": lambda frame: frame.head(0),
-}
-
-
-@pytest.mark.parametrize("said", DAMAGES)
-def test_embeddings_that_cannot_be_scored_are_refused(files, tmp_path, said):
-    represent(3, 0, **files, representatives=tmp_path / "representatives")
-    other = changed(files, tmp_path, DAMAGES[said])
+# A data set may have no test clips.
+@pytest.mark.parametrize(
+    ("split", "said"), [*(("train", said) for said in DAMAGES), *(("test", said) for said in list(DAMAGES)[:-1])]
+)
+def test_embeddings_that_cannot_be_scored_are_refused(files, representatives, tmp_path, split, said):
+    other = changed(files, split, tmp_path, DAMAGES[said])
     with pytest.raises(UserError, match=f"changed: .*{said}.*; delete it and run again"):
-        represent(3, 0, **other, representatives=tmp_path / "new")
-    with pytest.raises(UserError, match=f"changed: .*{said}.*; delete it and run again"):
-        scored(other, tmp_path, "{}", representatives=tmp_path / "representatives")
+        scored(other, tmp_path, settings(), representatives=representatives)
     assert not (tmp_path / "scores").exists()
+
+
+def test_embeddings_of_another_network_are_refused(files, representatives, tmp_path):
+    other = changed(files, "test", tmp_path, lambda frame: frame.assign(embedding=[np.ones(4)] * len(frame)))
+    said = rf"changed: is of another network than {re.escape(str(files['train_embeddings']))}; delete both"
+    with pytest.raises(UserError, match=said):
+        scored(other, tmp_path, settings(), representatives=representatives)
 
 
 def test_a_score_that_is_not_a_number_is_refused(files, tmp_path):
     # An autoencoder's distances may be NaN, but not all of them.
-    settings = '{"kind": "autoencoder", "inference": {"autoencoder_score": "selective"}}'
+    used = settings("mahalanobis")
     scored(
-        changed(files, tmp_path, lambda frame: frame.assign(embedding=[[1, 2, np.nan]] * len(frame))),
+        changed(files, "train", tmp_path, lambda frame: frame.assign(embedding=[[1, 2, np.nan]] * len(frame))),
         tmp_path,
-        settings,
+        used,
     )
-    nothing = changed(files, tmp_path, lambda frame: frame.assign(embedding=[[1, np.nan, np.nan]] * len(frame)))
-    with pytest.raises(UserError, match=r"changed: the score of c\d+ is not a number"):
-        scored(nothing, tmp_path, settings)
+    for split in ("train", "test"):
+        nothing = changed(
+            files, split, tmp_path, lambda frame: frame.assign(embedding=[[1, np.nan, np.nan]] * len(frame))
+        )
+        with pytest.raises(UserError, match=rf"changed: the score of {split}\d+ is not a number"):
+            scored(nothing, tmp_path, used)
 
 
 @pytest.mark.parametrize(
@@ -185,18 +241,10 @@ def test_a_score_that_is_not_a_number_is_refused(files, tmp_path):
         (lambda frame: frame[frame.machine == "fan"], "has none of machine type pump"),
         (lambda frame: frame.assign(vector=[[1.0, 2.0]] * len(frame)), "has 2 numbers, not 3"),
         (lambda frame: frame.assign(vector=[[1.0, np.inf, 1.0]] * len(frame)), "is not finite"),
+        (lambda frame: frame.head(0), "has no row"),
     ],
 )
-def test_representatives_of_something_else_are_refused(files, tmp_path, change, said):
-    represent(3, 0, **files, representatives=tmp_path / "representatives")
-    table = change(read_table("representatives", tmp_path / "representatives"))
-    write_table("representatives", table, tmp_path / "other")
+def test_representatives_of_something_else_are_refused(files, representatives, tmp_path, change, said):
+    write_table("representatives", change(read_table("representatives", representatives)), tmp_path / "other")
     with pytest.raises(UserError, match=f"other: .*{said}"):
-        scored(files, tmp_path, "{}", representatives=tmp_path / "other")
-
-
-def test_a_machine_type_without_training_clips_is_named(files, tmp_path):
-    table = read_table("clips", files["clips"])
-    write_table("clips", table.assign(split=table.split.where(table.machine != "pump", "test")), tmp_path / "none")
-    with pytest.raises(UserError, match="embeddings: has no training clip of machine type pump"):
-        scored(files | {"clips": tmp_path / "none"}, tmp_path, '{"kind": "raw_logmel"}')
+        scored(files, tmp_path, settings(), representatives=tmp_path / "other")

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.method import External, SelectSettings
 from asdpipe.errors import UserError
+from asdpipe.plan import as_json
 from asdpipe.steps.select import select
 from tests.conftest import read_facts
 
@@ -20,6 +22,10 @@ POOL = pd.DataFrame(
         "row": None,
     }
 )
+
+
+def settings(**external) -> str:
+    return as_json(SelectSettings(external=External(**external)))
 
 
 def write_representatives(machines, file) -> None:
@@ -54,7 +60,7 @@ def files(tmp_path):
 
 def test_the_first_label_counts_and_ranks_follow_the_scores(files):
     paths, scores = files
-    select('{"external": {"n_max": 2}}', 1, 0, **paths, scores=scores)
+    select(settings(n_max=2), 1, 0, **paths, scores=scores)
     selected = pd.read_parquet(paths["selected"])
     rows = selected[["clip_id", "machine", "mid", "display_name", "rank", "shard"]].to_numpy().tolist()
     assert rows == [
@@ -70,7 +76,7 @@ def test_random_selection_draws_packed_clips_by_seed_and_stage(files):
     paths, _ = files
     drawn = []
     for stage, seed in ((1, 0), (1, 0), (2, 0), (1, 1)):
-        select('{"external": {"n_max": 1, "selection": "random"}}', stage, seed, **paths)
+        select(settings(n_max=1, selection="random"), stage, seed, **paths)
         selected = pd.read_parquet(paths["selected"])
         assert selected.machine.tolist() == ["fan", "pump", "valve"]
         assert selected.clip_id.is_unique
@@ -83,7 +89,7 @@ def test_random_selection_draws_packed_clips_by_seed_and_stage(files):
 
 def test_clips_of_an_unpacked_pool_are_drawn_from_its_manifest(files):
     paths, _ = files
-    select('{"external": {"n_max": 2, "selection": "random"}}', 1, 0, **paths | {"pool_index": []})
+    select(settings(n_max=2, selection="random"), 1, 0, **paths | {"pool_index": []})
     assert sorted(read_table("selected", paths["selected"]).clip_id) == sorted(POOL.clip_id)
 
 
@@ -94,8 +100,8 @@ def test_stage_0_draws_at_random_for_the_machine_types_of_the_data_set(files, tm
     clips = clips.assign(domain="source", split="train", part="dev", is_normal=True, attributes=None)
     write_table("clips", clips.assign(sample_rate=16_000, num_frames=1), tmp_path / "clips.parquet")
     without = {name: file for name, file in paths.items() if name != "representatives"}
-    settings = '{"external": {"n_max": 2, "first_stage": "random"}}'
-    select(settings, 0, 0, **without, clips=tmp_path / "clips.parquet")
+    used = settings(n_max=2, first_stage="random")
+    select(used, 0, 0, **without, clips=tmp_path / "clips.parquet")
     drawn = read_table("selected", paths["selected"])
     assert drawn.machine.tolist() == ["fan", "fan", "pump", "pump"]
     assert drawn["rank"].tolist() == [1, 2, 1, 2]
@@ -104,12 +110,12 @@ def test_stage_0_draws_at_random_for_the_machine_types_of_the_data_set(files, tm
     labels = POOL.set_index("clip_id").mids.str[0]
     assert (labels[drawn.clip_id].to_numpy() == drawn.mid).all()
     # From stage 1 on the scores decide.
-    select(settings, 1, 0, **paths, scores=scores)
+    select(used, 1, 0, **paths, scores=scores)
     assert read_table("selected", paths["selected"]).score.notna().all()
     with pytest.raises(UserError, match="needs --representatives, or --clips"):
-        select(settings, 0, 0, **without)
+        select(used, 0, 0, **without)
     with pytest.raises(UserError, match="needs --scores"):
-        select(settings, 1, 0, **paths)
+        select(used, 1, 0, **paths)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_scores_of_what_is_no_longer_there_are_refused(files, tmp_path, row, wor
     foreign = pd.DataFrame([("c0", "fan", -0.8), row], columns=["clip_id", "machine", "score"])
     write_table("external_scores", foreign, tmp_path / "foreign.parquet")
     with pytest.raises(UserError, match=words):
-        select("{}", 1, 0, **paths, scores=[*scores, tmp_path / "foreign.parquet"])
+        select(settings(), 1, 0, **paths, scores=[*scores, tmp_path / "foreign.parquet"])
 
 
 def test_many_scores_in_many_files_are_selected_as_a_plain_sort_would(tmp_path):
@@ -138,7 +144,7 @@ def test_many_scores_in_many_files_are_selected_as_a_plain_sort_would(tmp_path):
     for number, file in enumerate(files):
         write_table("external_scores", pairs.iloc[30 * number : 30 * number + 30], file)
     paths = {"pool_clips": tmp_path / "pool.parquet", "representatives": tmp_path / "representatives.parquet"}
-    select('{"external": {"n_max": 20}}', 1, 0, **paths, scores=files, selected=tmp_path / "selected.parquet")
+    select(settings(n_max=20), 1, 0, **paths, scores=files, selected=tmp_path / "selected.parquet")
     # Every clip to the machine type with its lowest score, the 20 lowest of each.
     best = pairs.sort_values("score").drop_duplicates("clip_id").groupby("machine").head(20)
     expected = best.sort_values(["machine", "score"])
@@ -155,6 +161,6 @@ def test_an_empty_selection_is_written_and_mentioned(files, caplog):
     paths, _ = files
     empty = paths["selected"].with_name("empty.parquet")
     write_table("external_scores", pd.DataFrame({"clip_id": [], "machine": [], "score": []}), empty)
-    select('{"external": {}}', 1, 0, **paths, scores=[empty])
+    select(settings(), 1, 0, **paths, scores=[empty])
     assert pd.read_parquet(paths["selected"]).empty
     assert "trains without external clips" in caplog.text

@@ -1,70 +1,187 @@
-"""Class assembly on tables: what each combination of labels, pseudo-labels and external clips makes of a clip."""
+"""A real process that trains a stage, killed and stopped on the way: its artifacts are those of an undisturbed one."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.method import Method
-from asdpipe.errors import UserError
-from asdpipe.steps.train import assemble_labels
+from asdpipe.plan import as_json
+from asdpipe.steps import train as step
+from asdpipe.steps.train import CHECKPOINT
+from asdpipe.training.on_clips import ClipTrainer
 
-CLIPS = pd.DataFrame(
-    [
-        ("fan/a", "fan", "00", "source", "spd_1"),
-        ("fan/b", "fan", "00", "target", "spd_2"),
-        ("valve/a", "valve", "00", "source", "pat_1"),
-        ("valve/b", "valve", "01", "source", "pat_1"),
-    ],
-    columns=["clip_id", "machine", "section", "domain", "attributes"],
-)
-PSEUDO = pd.DataFrame({"clip_id": CLIPS.clip_id, "cluster": [3, 0, 1, 1]})
-SELECTED = pd.DataFrame(
-    [("pool/x", "fan", "/m/1"), ("pool/y", "valve", "/m/1"), ("pool/z", "valve", "/m/1")],
-    columns=["clip_id", "machine", "mid"],
-)
+RATE, SAMPLES, EPOCHS = 16_000, 2000, 12
+CHANGES = {
+    "network": {"width": 8, "windows": [64], "dft_kernels": [32, 8, 4], "dft_strides": [8, 4, 2]},
+    "triplet": {"semitones": [6, 7]},
+    "training": {"epochs": EPOCHS, "source_per_batch": 5, "target_per_batch": 2},
+}
+SETTINGS = Method(**CHANGES).training_settings()
+OUTPUTS = ["labels.parquet", "model.safetensors", "model.json", "training.csv"]
 
 
-@pytest.mark.parametrize(
-    ("labels", "pseudo", "expected"),
-    [
-        ("machine", None, ["fan", "fan", "valve", "valve"]),
-        ("machine", PSEUDO, ["fan_source_3", "fan_target_0", "valve_source_1", "valve_source_1"]),
-        # Only the valve has several sections.
-        ("attribute", None, ["fan_spd_1", "fan_spd_2", "valve_00_pat_1", "valve_01_pat_1"]),
-        (
-            "attribute",
-            PSEUDO,
-            ["fan_spd_1_source_3", "fan_spd_2_target_0", "valve_00_pat_1_source_1", "valve_01_pat_1_source_1"],
-        ),
-    ],
-)
-def test_classes_of_original_clips(labels, pseudo, expected):
-    table = assemble_labels(CLIPS, pseudo, None, Method(labels=labels))
-    assert table.class_name.tolist() == expected
-    assert table.class_index.nunique() == len(set(expected))
-    assert (table.origin == "original").all()
+def write_inputs(folder: Path) -> None:
+    """Write manifest and packed noise of two machine types."""
+    machines, domains = ["fan"] * 6 + ["pump"] * 6, (["source"] * 5 + ["target"]) * 2
+    names = [f"{machine}/{number}.wav" for number, machine in enumerate(machines)]
+    clips = pd.DataFrame({"clip_id": names, "path": names, "machine": machines, "domain": domains})
+    facts = {"section": "00", "split": "train", "part": "dev", "is_normal": True, "attributes": "spd_1"}
+    clips = clips.assign(dataset="d", sample_rate=RATE, num_frames=2500, **facts)
+    write_table("clips", clips, folder / "clips.parquet")
+    noise = np.random.default_rng(0).integers(-3000, 3000, 2500 * len(names), dtype=np.int16)
+    (folder / "waveforms.int16").write_bytes(noise.astype("<i2").tobytes())
+    index = pd.DataFrame({"clip_id": names, "offset": 2500 * np.arange(len(names)), "num_samples": 2500})
+    write_table("waveforms", index, folder / "waveforms.parquet")
 
 
-def test_external_clips_get_classes_of_their_own_and_count_as_source():
-    # A machine type named like an external class must not share it.
-    clips = CLIPS.assign(machine=["fan_/m/1", "fan", "valve", "valve"])
-    table = assemble_labels(clips, None, SELECTED, Method())
-    external = table[table.origin == "external"]
-    assert external.class_name.tolist() == ["fan_/m/1", "valve_/m/1", "valve_/m/1"]
-    assert (external.domain == "source").all()
-    assert not set(external.class_index) & set(table.class_index[table.origin == "original"])
-    assert external.class_index.nunique() == 2
-    assert sorted(set(table.class_index)) == list(range(5))
+def start(inputs: Path, stage: Path, seed: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "asdpipe", "--log", f"{stage}.log", "train", "--settings", as_json(SETTINGS)]
+    command += ["--num-samples", str(SAMPLES), "--stage", "1", "--seed", str(seed), "--device", "cpu"]
+    for option, file in (("clips", "clips.parquet"), ("index", "waveforms.parquet"), ("samples", "waveforms.int16")):
+        command += [f"--{option}", str(inputs / file)]
+    for option, file in zip(("labels", "weights", "description", "history"), OUTPUTS, strict=True):
+        command += [f"--{option}", str(stage / file)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_no_selected_clip_is_no_problem():
-    assert len(assemble_labels(CLIPS, None, SELECTED.head(0), Method())) == len(CLIPS)
+def run(inputs: Path, stage: Path, seed: int = 0) -> None:
+    process = start(inputs, stage, seed)
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
 
 
-def test_labels_by_attribute_need_attributes():
-    with pytest.raises(UserError, match="valve lacks some; use labels: machine"):
-        assemble_labels(CLIPS.assign(attributes=["a", "b", None, "c"]), None, None, Method(labels="attribute"))
+def wait_for_epoch(checkpoint: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the process has written the checkpoint."""
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+    while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+        assert process.poll() is None, "the training ended before it could be disturbed"
+        time.sleep(0.005)
 
 
-def test_every_clip_needs_its_pseudo_label():
-    with pytest.raises(UserError, match=r"the pseudo-labels of the stage before lack 1 training clips, e.g. valve/b"):
-        assemble_labels(CLIPS, PSEUDO.head(3), None, Method())
+def digests(stage: Path) -> dict[str, bytes]:
+    return {file: (stage / file).read_bytes() for file in OUTPUTS}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs, tmp_path_factory) -> dict[str, bytes]:
+    stage = tmp_path_factory.mktemp("undisturbed") / "stage1"
+    run(inputs, stage)
+    # Nothing else is left, the state of the training neither.
+    assert sorted(each.name for each in stage.iterdir()) == sorted([*OUTPUTS, "provenance"])
+    return digests(stage)
+
+
+def test_a_killed_and_then_stopped_training_ends_with_the_same_bytes(inputs, undisturbed, tmp_path):
+    stage = tmp_path / "stage1"
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        process = start(inputs, stage)
+        wait_for_epoch(stage / CHECKPOINT, process)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        assert not any((stage / file).exists() for file in OUTPUTS)
+    process = start(inputs, stage)
+    wait_for_epoch(stage / CHECKPOINT, process)
+    process.terminate()
+    error = process.communicate()[1]
+    assert process.returncode == 1
+    assert "nothing is lost: run the same command again" in error
+    assert "Traceback" not in error
+    assert not any((stage / file).exists() for file in OUTPUTS)
+    run(inputs, stage)
+    assert digests(stage) == undisturbed
+    assert "going on after epoch" in (tmp_path / "stage1.log").read_text()
+    assert sorted(each.name for each in stage.iterdir()) == sorted([*OUTPUTS, "provenance"])
+
+
+@pytest.mark.parametrize("change", ["seed", "samples", "labels"])
+def test_the_state_of_a_training_of_other_things_is_not_taken(inputs, tmp_path, change):
+    own, stage, seed = tmp_path / "inputs", tmp_path / "stage1", 0
+    own.mkdir()
+    write_inputs(own)
+    process = start(own, stage)
+    wait_for_epoch(stage / CHECKPOINT, process)
+    process.kill()
+    process.communicate()
+    if change == "seed":
+        seed = 1
+    elif change == "samples":
+        noise = np.fromfile(own / "waveforms.int16", dtype="<i2")
+        (own / "waveforms.int16").write_bytes(noise[::-1].tobytes())
+    else:
+        table = pd.read_parquet(own / "clips.parquet")
+        write_table("clips", table.assign(machine=table.machine.iloc[::-1].to_numpy()), own / "clips.parquet")
+    process = start(own, stage, seed)
+    wait_for_epoch(stage / CHECKPOINT, process)
+    process.kill()
+    assert "other settings, inputs or code, starting from the beginning" in process.communicate()[1]
+
+
+class Reached(Exception):
+    """The training would begin now."""
+
+
+def test_all_that_decides_how_a_training_ends_is_in_the_identity_of_its_state(inputs, tmp_path, monkeypatch):
+    def identity(**changes) -> str:
+        found = []
+
+        def begin(_, job):
+            found.append(job.checkpoint("")._identity)
+            raise Reached
+
+        monkeypatch.setattr(ClipTrainer, "train", begin)
+        files = {"clips": "clips.parquet", "index": "waveforms.parquet", "samples": "waveforms.int16"}
+        outputs = dict(zip(("labels", "weights", "description", "history"), OUTPUTS, strict=True))
+        arguments = {"settings": as_json(SETTINGS), "num_samples": SAMPLES, "stage": 1, "seed": 0, "device": "cpu"}
+        arguments |= {name: inputs / file for name, file in files.items()}
+        arguments |= {name: tmp_path / file for name, file in outputs.items()}
+        with pytest.raises(Reached):
+            step.train(**arguments | changes)
+        return found[0]
+
+    found = [identity()]
+    assert identity(device="auto", torch_compile=True, history=tmp_path / "elsewhere.csv") == found[0]
+    found += [identity(**change) for change in ({"seed": 1}, {"stage": 2}, {"num_samples": SAMPLES + 1})]
+    for section, value in (
+        ("labels", {"kind": "attribute"}),
+        ("network", CHANGES["network"] | {"width": 16}),
+        ("loss", {"subclusters": 3}),
+        ("triplet", {"semitones": [5, 7]}),
+        ("training", CHANGES["training"] | {"epochs": 13}),
+    ):
+        other = Method(**CHANGES | {section: value}).training_settings()
+        found.append(identity(settings=as_json(other)))
+    # The same clips with other samples: cut elsewhere, or of another time.
+    index, samples = tmp_path / "index", tmp_path / "samples"
+    packed = read_table("waveforms", inputs / "waveforms.parquet")
+    lengths = np.array([2400, 2600, *[2500] * (len(packed) - 2)])
+    write_table("waveforms", packed.assign(num_samples=lengths, offset=lengths.cumsum() - lengths), index)
+    found.append(identity(index=index))
+    samples.write_bytes((inputs / "waveforms.int16").read_bytes())
+    time_ns = (inputs / "waveforms.int16").stat().st_mtime_ns
+    os.utime(samples, ns=(time_ns, time_ns))
+    assert identity(samples=samples) == found[0]
+    os.utime(samples, ns=(time_ns, time_ns + 1))
+    found.append(identity(samples=samples))
+    clips = tmp_path / "clips"
+    table = read_table("clips", inputs / "clips.parquet")
+    write_table("clips", table.assign(domain=table.domain.iloc[::-1].to_numpy()), clips)
+    found.append(identity(clips=clips))
+    monkeypatch.setattr(step, "code_digest", lambda *_: "another")
+    found.append(identity())
+    assert len({*found}) == len(found)

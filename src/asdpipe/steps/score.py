@@ -46,7 +46,11 @@ def score(
     if missing := sorted(set(test.machine) - set(train.machine)):
         message = f"{missing[0]}: has test clips but no training clips"
         raise UserError(f"{message}; add some, or leave it out of the data set's machines")
-    centres = None if representatives is None else read_representatives(representatives, known.shape[1])
+    centres = None
+    if used.backend.by_representatives:
+        if representatives is None:
+            raise UserError("score needs --representatives for this back end")
+        centres = read_representatives(representatives, known.shape[1])
     scored, limits = [], []
     for machine, rows in train.groupby("machine").indices.items():
         tested = np.flatnonzero(test.machine == machine)
@@ -64,8 +68,9 @@ def score(
             raise UserError(f"{representatives}: has none of machine type {machine}; delete it and run again")
         found = scorer.score(embedding, own)
         if np.isnan(found.score).any():
-            clip = part.clip_id.to_numpy()[np.isnan(found.score)][0]
-            raise UserError(f"{train_embeddings}: the score of {clip} is not a number; delete it and run again")
+            bad = int(np.isnan(found.score).argmax())
+            file = train_embeddings if bad < len(rows) else test_embeddings
+            raise UserError(f"{file}: the score of {part.clip_id.iloc[bad]} is not a number; delete it and run again")
         scored.append(
             pd.DataFrame(
                 {

@@ -319,7 +319,7 @@ def _need_training_clips(
             unread = unread_files(_places(folder, "train"))
             message = f"{folder / 'train'}: holds no audio file; a machine type needs normal training clips"
             message += f" (not read: {unread})" if unread else ""
-            # A tree of test clips only can be listed; the step that decodes it stops.
+            # A tree of test clips only can be listed; the step that joins the lists of all splits stops.
             if check_counts and (year is not None or (folder / "train").is_dir()):
                 raise UserError(message)
             logger.warning(message)
