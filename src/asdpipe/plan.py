@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asdpipe.config.base import Section, canonical_json
@@ -156,8 +157,12 @@ class Plan:
         index = Path(f"results/external/{pool}/{shard}/waveforms.parquet")
         if self.is_generated(pool) or not index.exists():
             return recorded
-        facts = json.loads((pq.read_schema(index).metadata or {}).get(b"facts", b"{}"))
         listed = self._shards(pool)[int(shard)]
+        try:
+            facts = json.loads((pq.read_schema(index).metadata or {}).get(b"facts", b"{}"))
+        except (OSError, pa.ArrowException):
+            # Damaged: pack it again.
+            return listed
         return recorded if facts.get("contents") == listed else listed
 
     @cache  # noqa: B019 (there is one plan)
@@ -167,9 +172,13 @@ class Plan:
         known = self.config.resolve_pool(pool)
         sources = [Path(source).stat().st_mtime_ns for source in self.pool_sources(pool)]
         if file.exists() and file.stat().st_mtime_ns >= max(sources, default=0):
-            digests = json.loads(file.read_text())
+            try:
+                digests = list(json.loads(file.read_text()))
+            except (ValueError, TypeError):
+                # Damaged.
+                digests = []
             if len(digests) == known.shards:
-                return list(digests)
+                return digests
         return shard_digests(known.listing.list_clips(self.pool_root(pool), pool)[0], known.shards)
 
     def packed_shards(self, pool: str, file: str) -> list[str]:

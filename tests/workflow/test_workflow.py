@@ -17,6 +17,7 @@ from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.schemas import SCHEMAS
 from tests import golden
 from tests.conftest import TINY, run_asdpipe, run_snakemake
+from tests.workflow.plans import states
 
 # The chain repeats itself after stage 2; make demo runs all five.
 LAST = 3
@@ -165,15 +166,6 @@ def test_a_change_leaves_every_other_file_as_it_was(run: Path, tmp_path: Path) -
     assert f"{FOLDER}/stage2/model.safetensors" in written
 
 
-def states(folder: Path) -> dict[str, tuple[int, str]]:
-    """Return time and digest of every artifact, without logs and benchmarks."""
-    return {
-        str(file.relative_to(folder)): (file.stat().st_mtime_ns, file_digest(file))
-        for file in (folder / "results").rglob("*")
-        if file.is_file() and not {"logs", "benchmarks"} & set(file.parts)
-    }
-
-
 def test_results_on_another_disk_are_used_after_touch(run: Path, tmp_path: Path) -> None:
     # Without .snakemake, and every file as old as its copy, written in no order.
     shutil.copytree(run / "results", tmp_path / "results", copy_function=shutil.copy)
@@ -280,7 +272,13 @@ def test_same_seed_same_bytes_and_another_seed_differs(run: Path, tmp_path: Path
             compared += 1
     assert compared >= 40
     one, other = (tmp_path / f"results/tiny/ba_trp/seed{seed}/stage1" for seed in (0, 1))
-    for file in ("model.safetensors", "embeddings/train.parquet", "embeddings/test.parquet", "scores.parquet", "training.csv"):
+    for file in (
+        "model.safetensors",
+        "embeddings/train.parquet",
+        "embeddings/test.parquet",
+        "scores.parquet",
+        "training.csv",
+    ):
         assert (one / file).read_bytes() != (other / file).read_bytes()
     assert (one / "labels.parquet").read_bytes() == (other / "labels.parquet").read_bytes()
 

@@ -100,9 +100,11 @@ def planned(function, **fixed):
     def of_wildcards(wildcards):
         given = {**fixed, **{name: wildcards[name] for name in names if name in wildcards.keys()}}
         try:
-            return function(**given)
-        except UserError as error:
+            found = function(**given)
+        except (UserError, OSError) as error:
             raise WorkflowError(str(error))
+        # Snakemake records no other types.
+        return str(found) if isinstance(found, Path) else found
 
     return of_wildcards
 
@@ -110,7 +112,7 @@ def planned(function, **fixed):
 @functools.cache
 def digest_of(step, settings):
     """Return the digest of a step's code as a param: the prefix tells it apart from other params."""
-    return f"code:{code_digest(step, targets(json.loads(settings)))}"
+    return f"code:{step}:{code_digest(step, targets(json.loads(settings)))}"
 
 
 def code(step, settings=None, rule=None):
@@ -128,7 +130,7 @@ def code(step, settings=None, rule=None):
         if CONFIG.track_code:
             return digest
         output = getattr(rules, rule or step).output[0].apply_wildcards(wildcards)
-        return next((each for each in recorded_params(output) if each.startswith("code:")), digest)
+        return next((each for each in recorded_params(output) if each.startswith(f"code:{step}:")), digest)
 
     return params
 
@@ -140,9 +142,15 @@ def recorded_params(output):
 
 
 def pool_clips(wildcards):
-    """Return the list of a pool for its shards: one more clip changes the list, but one shard (``shard_contents``)."""
+    """Return the list of a pool for one of its shards; it is no reason to pack again what is packed as it should be.
+
+    One more clip changes the list, but one shard. Snakemake does not look at the params of a job while an input of it is
+    made again, so they are compared here.
+    """
     file = f"results/external/{wildcards.pool}/clips.parquet"
-    return file if planned(PLAN.is_generated)(wildcards) else ancient(file)
+    recorded = recorded_params(rules.pack_pool.output[0].apply_wildcards(wildcards))
+    is_packed = {param(wildcards) for param in rules.pack_pool.params} <= set(recorded)
+    return ancient(file) if is_packed and not planned(PLAN.is_generated)(wildcards) else file
 
 
 def shard_contents(wildcards):

@@ -182,8 +182,10 @@ rule pack_pool:
         runtime=growing(240),
     params:
         code=code("pack_pool"),
+        # The list is no reason to run again, so what it is made of is.
         listing_code=code("list_pool_clips", settings=planned(PLAN.pool_listing_settings), rule="pack_pool"),
         listing=planned(PLAN.pool_listing_settings),
+        root=planned(PLAN.pool_root),
         settings=planned(PLAN.pool_decoding_settings),
         contents=shard_contents,
     message:
