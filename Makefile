@@ -8,7 +8,7 @@ CORES ?= 2
 
 setup: $(VENV)/.complete
 
-# PyTorch first and pinned: any looser request draws in gigabytes of another build.
+# Install PyTorch first, pinned: a looser request downloads gigabytes of another build.
 $(VENV)/.complete: pyproject.toml constraints.txt tools/repair_torchaudio.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -21,15 +21,18 @@ demo: setup
 	$(BIN)/snakemake --cores $(CORES) results/stage5/auc.csv
 	@$(BIN)/asdpipe table results/demo/raw_logmel/seed0/stage1/auc.csv results/stage1/auc.csv results/stage2/auc.csv \
 		results/stage3/auc.csv results/stage4/auc.csv results/stage5/auc.csv
+	@echo "AUC, as printed above:    results/stage{1..5}/auc.csv"
+	@echo "score of every test clip: results/stage5/scores.csv"
+	@echo "next:                     $(BIN)/asdpipe explain results/stage5/auc.csv; your own machines, DCASE: README.md"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
 
-# Starts a SLURM of one node (Debian's packages; root); skipped with the reason where that is not possible. Never waits for ever.
+# Start a SLURM of one node (Debian's packages; root); skipped with the reason where that is not possible. Stops after 45 minutes.
 slurm-test: setup
 	OMP_NUM_THREADS=1 timeout --signal=INT --kill-after=2m 45m $(BIN)/python -m pytest -m slurm tests/slurm
 
-# Kills and bad input at full length: up to half an hour.
+# Killed runs and bad input at full length: up to half an hour.
 soak: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
 

@@ -1,6 +1,6 @@
 """How long Snakemake plans the whole method at full size: 100 shards, five stages, five seeds.
 
-``python benchmarks/dag_scale.py`` makes an empty data set and pool in a temporary folder, runs ``snakemake -n``
+``python -m benchmarks.dag_scale`` makes an empty data set and pool in a temporary folder, runs ``snakemake -n``
 with ``config/full.yaml`` and prints the number of jobs and the seconds beside the target.
 """
 

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.transforms import PitchShift
 
-from asdpipe.config.method import Method, Network, Triplet
+from asdpipe.config.method import Method, MultiResolution, Triplet
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.method.augment import noise_partners
 from asdpipe.method.pitch import pitch_shift
+from asdpipe.models.build import build_extractor
 from asdpipe.models.multi_resolution import DFTBranch
-from asdpipe.training.fit import build_network, draw_semitones
 
 Pitch = Literal["torchaudio", "ours"]
 
@@ -77,7 +77,8 @@ def draw(machine: Tensor, method: Method, generator: torch.Generator) -> Draws:
     count = int((noise_partner >= 0).sum())
     low, high = method.triplet.snr_db
     snr_db = low + (high - low) * torch.rand(count, generator=generator)
-    return Draws(weight, mixup_partner, noise_partner, snr_db, draw_semitones(count, method.triplet, generator))
+    semitones = method.triplet.build().draw_semitones(count, generator)
+    return Draws(weight, mixup_partner, noise_partner, snr_db, semitones)
 
 
 def excite(x: Tensor, gate: Any) -> Tensor:
@@ -121,9 +122,9 @@ def embed_spectrogram(x: Tensor, branch: Any) -> Tensor:
 class PlainNetwork(nn.Module):
     """The project's layers, applied in the paper's order, out of place and in the default memory format."""
 
-    def __init__(self, settings: Network, num_samples: int) -> None:
+    def __init__(self, settings: MultiResolution, num_samples: int) -> None:
         super().__init__()
-        self.layers = build_network(settings, num_samples)
+        self.layers = build_extractor(settings.model_dump(), num_samples=num_samples)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (batch, branches, width) of waveforms (batch, samples)."""
@@ -136,7 +137,7 @@ class PlainNetwork(nn.Module):
         )
 
 
-def new_centres(settings: Network, num_classes: int, subclusters: int) -> list[Tensor]:
+def new_centres(settings: MultiResolution, num_classes: int, subclusters: int) -> list[Tensor]:
     """Return the centres of the subspace loss: fixed ones for z_cat, a parameter for every branch."""
     branches = 1 + len(settings.windows)
     fixed, *learned = (

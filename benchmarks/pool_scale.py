@@ -1,8 +1,8 @@
-"""Time and memory of the two steps that see the whole of AudioSet at once: its manifest, and the selection.
+"""Time and memory of the two steps that see the whole of AudioSet at once: its list of clips, and the selection.
 
-    python benchmarks/pool_scale.py FOLDER
+    python -m benchmarks.pool_scale FOLDER
 
-makes FOLDER/pool_scale, runs ``asdpipe manifest-pool`` and ``asdpipe select`` there, prints what they took beside
+makes FOLDER/pool_scale, runs ``asdpipe list-pool-clips`` and ``asdpipe select`` there, prints what they took beside
 the targets, and removes it. At AudioSet's size that is
 
 - 2,084,320 names of audio files (hard links to empty files, 0.3 GB of folders) as PANNs' download has them: the
@@ -29,13 +29,16 @@ import pyarrow.compute as pc
 
 from asdpipe.artifacts.files import write_csv
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.data import AudioSetListing
+from asdpipe.config.method import External, SelectSettings
+from asdpipe.plan import as_json
 
 BALANCED, EVALUATION, UNBALANCED = 22_160, 20_371, 2_041_789
 PART = 50_000
 LABELS = 527
 LINKS = 50_000  # of one file: file systems allow some 65,000
 ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype=np.uint8)
-TARGETS = {"manifest-pool": (120, 4.0), "select": (60, 4.0)}  # seconds, GB
+TARGETS = {"list-pool-clips": (120, 4.0), "select": (60, 4.0)}  # seconds, GB
 
 
 def make_pool(root: Path, unbalanced: int) -> None:
@@ -77,9 +80,10 @@ def link_all(folder: Path, ytids: np.ndarray) -> None:
 
 
 def make_scores(folder: Path, clips: Path, shards: int, machines: list[str], share: float) -> None:
-    """Write thresholds and, shard by shard, scores of the pairs that pass them."""
-    limits = pd.DataFrame({"machine": machines, "threshold": -0.5, "decision_threshold": -0.6})
-    write_table("thresholds", limits, folder / "thresholds.parquet")
+    """Write representatives, for their thresholds, and shard by shard the scores of the pairs that pass them."""
+    limits = pd.DataFrame({"machine": machines, "domain": "source", "representative": 0, "clip_id": "none"})
+    limits = limits.assign(threshold=-0.5, vector=[[1.0]] * len(machines))
+    write_table("representatives", limits, folder / "representatives.parquet")
     rng = np.random.default_rng(1)
     for shard in range(shards):
         clip_id = read_table("pool_clips", clips, ["clip_id"], pc.field("shard") == shard).clip_id.to_numpy(
@@ -112,15 +116,17 @@ def run(folder: Path, arguments: argparse.Namespace) -> dict[str, tuple[float, f
         start = time.monotonic()
         elsewhere.submit(make_pool, root, arguments.unbalanced).result()
         print(f"made {BALANCED + EVALUATION + arguments.unbalanced} file names in {time.monotonic() - start:.0f} s")
-        settings = f'{{"format": "audioset", "shards": {arguments.shards}}}'
+        settings = as_json(AudioSetListing(format="audioset", shards=arguments.shards))
         common = ("--name", "pool", "--root", str(root), "--settings", settings)
-        output = ("--clips", str(clips), "--left-out", str(folder / "left_out.csv"))
-        taken = {"manifest-pool": measure(folder, "manifest-pool", *common, *output)}
+        output = ("--clips", str(clips), "--shards", str(folder / "shards.json"))
+        output += ("--left-out", str(folder / "left_out.csv"))
+        taken = {"list-pool-clips": measure(folder, "list-pool-clips", *common, *output)}
         elsewhere.submit(make_scores, folder, clips, arguments.shards, machines, arguments.share).result()
     files = [option for shard in range(arguments.shards) for option in ("--scores", f"{folder}/{shard}.parquet")]
-    tables = ("--pool-clips", str(clips), "--thresholds", str(folder / "thresholds.parquet"), *files)
+    tables = ("--pool-clips", str(clips), "--representatives", str(folder / "representatives.parquet"), *files)
     output = ("--selected", str(folder / "selected.parquet"))
-    taken["select"] = measure(folder, "select", "--settings", "{}", "--stage", "1", "--seed", "0", *tables, *output)
+    settings = as_json(SelectSettings(external=External()))
+    taken["select"] = measure(folder, "select", "--settings", settings, "--stage", "1", "--seed", "0", *tables, *output)
     return taken
 
 
@@ -140,9 +146,9 @@ def main() -> None:
         taken = run(folder, arguments)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{'step':<15}{'seconds':>9}{'target':>8}{'GB':>8}{'target':>8}")
+    print(f"{'step':<17}{'seconds':>9}{'target':>8}{'GB':>8}{'target':>8}")
     for step, (seconds, memory) in taken.items():
-        print(f"{step:<15}{seconds:>9.1f}{TARGETS[step][0]:>8}{memory:>8.2f}{TARGETS[step][1]:>8}")
+        print(f"{step:<17}{seconds:>9.1f}{TARGETS[step][0]:>8}{memory:>8.2f}{TARGETS[step][1]:>8}")
 
 
 if __name__ == "__main__":

@@ -26,16 +26,15 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile
 
 from asdpipe.artifacts.tables import write_table
-from asdpipe.config.method import Method, Network, Training, Triplet
+from asdpipe.config.method import ClipTraining, Method, MultiResolution, Triplet
 from asdpipe.data.audio import SAMPLE_RATE, to_float, to_int16
 from asdpipe.data.decoding import Clip, decoded
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, read_clip
-from asdpipe.steps.score import DECODING_THREADS
-from asdpipe.training import fit as loop
+from asdpipe.steps.score_external import DECODING_THREADS
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import BATCH, embed
-from benchmarks import naive
+from benchmarks import naive, ours
 
 MACHINES, CLASSES_EACH = 7, 20
 TONE = 1000.0
@@ -69,8 +68,11 @@ class Size(NamedTuple):
     @property
     def method(self) -> Method:
         """The method with all losses at this size."""
-        batch = Training(epochs=1, source_per_batch=self.source_per_batch, target_per_batch=self.target_per_batch)
-        return Method(network=Network(width=self.width), training=batch, triplet=Triplet(semitones=self.semitones))
+        training = ClipTraining(
+            epochs=1, source_per_batch=self.source_per_batch, target_per_batch=self.target_per_batch
+        )
+        network, triplet = MultiResolution(width=self.width), Triplet(semitones=self.semitones)
+        return Method(network=network, training=training, triplet=triplet)
 
 
 # ---------------------------------------------------------------- sounds
@@ -204,7 +206,7 @@ def for_each_step(clips: TrainingSet, size: Size, act: Callable[[], None]) -> No
     """Train one epoch and act after every step."""
     hook = register_optimizer_step_post_hook(lambda *_: act())
     try:
-        loop.train(clips, MACHINES * CLASSES_EACH, size.method, size.num_samples, (0, 1), pick_device("cpu"))
+        ours.train(clips, MACHINES * CLASSES_EACH, size.method, size.num_samples, (0, 1), pick_device("cpu"))
     finally:
         hook.remove()
 
@@ -238,14 +240,14 @@ def profile_step(folder: Path, size: Size) -> Lines:
 def embedding(folder: Path, size: Size, *kinds: str) -> Lines:
     """Time the embedding of all clips, again and again, all kinds of sources in turn."""
     torch.manual_seed(0)
-    network = loop.build_network(size.method.network, size.num_samples).eval()
+    network = ours.new_network(size.method, size.num_samples).eval()
     plain = naive.PlainNetwork(size.method.network, size.num_samples).eval()
     waveforms = packed(folder)
     x = tensors(waveforms)
     device = pick_device("cpu")
     passes: dict[str, Callable[[], Iterator[object]]] = {
-        "packed": lambda: embed(network, waveforms, len(waveforms), size.num_samples, device),
-        "flac": lambda: embed(network, from_flac(folder, len(waveforms)), len(waveforms), size.num_samples, device),
+        "packed": lambda: embed(network, waveforms, len(waveforms), device),
+        "flac": lambda: embed(network, from_flac(folder, len(waveforms)), len(waveforms), device),
         "memory": lambda: forward(network, x),
         "plain": lambda: forward(plain, x),
     }

@@ -1,16 +1,15 @@
 """Peak memory of a stage's steps at the size of DCASE 2023: 14 machine types of 1000 training clips of 18 s, width 128.
 
-Usage: python benchmarks/stage_memory.py FOLDER [--source 16 --target 4] [--seconds 120] [--threads 2]
+Usage: python -m benchmarks.stage_memory FOLDER [--source 16 --target 4] [--seconds 120] [--threads 2]
 
-Packs noise of that size into FOLDER (10 GB), then runs each step as the workflow does, with the whole index and all
-labels. Training and embedding run until they have done some work for ``--seconds``, after which their memory no longer
-grows, and are stopped; the other steps run to their end, on random embeddings. What counts is the step's anonymous
-memory (RssAnon), looked at every 20 ms: mapped pages of the packed samples are the kernel's to take back.
+Writes noise of that size into FOLDER (10 GB), then runs each step as the workflow does, on all training clips. Training
+and embedding are stopped after ``--seconds`` of work, when their memory no longer grows; the other steps run to their
+end, on random embeddings. What counts is the step's anonymous memory (RssAnon), read every 20 ms: mapped pages of the
+packed samples are the kernel's to take back.
 Linux only (memory from /proc).
 """
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -23,11 +22,16 @@ import numpy as np
 import pandas as pd
 
 from asdpipe.artifacts.tables import write_table
-from asdpipe.config.method import Method
+from asdpipe.config.base import Section
+from asdpipe.config.data import Decoding
+from asdpipe.config.method import ClipTraining, ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings
+from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model
-from asdpipe.training.fit import build_network
+from asdpipe.plan import as_json
 
-MACHINES, SOURCE, TARGET, TEST = 14, 990, 10, 200
+MACHINES = 14
+# Clips of each machine type, by domain.
+SPLITS = {"train": {"source": 990, "target": 10}, "test": {"source": 100, "target": 100}}
 NUM_SAMPLES = 18 * 16_000
 DONE = re.compile(r": (\d+)/\d+ (?:batch|clip),")
 
@@ -56,66 +60,84 @@ def main() -> None:
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     generate(folder)
-    training = {"source_per_batch": arguments.source, "target_per_batch": arguments.target}
-    data = f"--index {folder}/index.parquet --samples {folder}/samples.int16"
+    batches = {"source_per_batch": arguments.source, "target_per_batch": arguments.target}
+    method = Method(training=ClipTraining(**batches))
+    train, test = (folder / split for split in ("train", "test"))
+    packed = f"--clips {train}/clips.parquet --index {train}/waveforms.parquet --samples {train}/waveforms.int16"
     model = f"--weights {folder}/model.safetensors --description {folder}/model.json"
-    embedded = f"--clips {folder}/clips.parquet --embeddings {folder}/embeddings.parquet"
+    embedded = f"--clips {train}/clips.parquet --embeddings {train}/embeddings.parquet"
     out = f"{folder}/out"
-    steps: dict[str, tuple[str, list[str]]] = {
+    steps: dict[str, tuple[Section, str]] = {
         "train": (
-            f"--num-samples {NUM_SAMPLES} --stage 1 --seed 0 --clips {folder}/clips.parquet {data} "
+            method.training_settings(),
+            f"--num-samples {NUM_SAMPLES} --stage 1 --seed 0 {packed} "
             f"--labels {out}.labels --weights {out}.weights --description {out}.json --history {out}.csv",
-            ["--settings", json.dumps({"training": training})],
         ),
-        "embed": (f"--num-samples {NUM_SAMPLES} {data} {model} --embeddings {out}.embeddings", []),
-        "represent": (f"--k-source 16 --seed 0 {embedded} --representatives {folder}/representatives.parquet", []),
-        "pseudo-label": (f"--seed 0 {embedded} --labels {out}.pseudo", ["--settings", "{}"]),
+        "embed": (
+            NetworkSettings(network=method.network),
+            f"--num-samples {NUM_SAMPLES} {packed} {model} --embeddings {out}.embeddings",
+        ),
+        "represent": (
+            method.represent_settings(),
+            f"--seed 0 {embedded} --representatives {folder}/representatives.parquet",
+        ),
+        "pseudo-label": (
+            PseudoLabelSettings(pseudo_labels=method.pseudo_labels),
+            f"--seed 0 {embedded} --labels {out}.pseudo",
+        ),
         "score": (
-            f"--seed 0 {embedded} --representatives {folder}/representatives.parquet "
+            method.score_settings(),
+            f"--seed 0 --train-clips {train}/clips.parquet --train-embeddings {train}/embeddings.parquet "
+            f"--test-clips {test}/clips.parquet --test-embeddings {test}/embeddings.parquet "
+            f"--representatives {folder}/representatives.parquet "
             f"--scores {out}.scores --thresholds {out}.thresholds",
-            ["--settings", "{}"],
         ),
         "score-external": (
-            f"--pool generated {model} --representatives {folder}/representatives.parquet {data} "
-            f"--scores {out}.external",
-            [],
+            ExternalScoreSettings(decoding=Decoding(), similarity=method.inference.similarity),
+            f"--pool generated {model} --representatives {folder}/representatives.parquet "
+            f"--index {train}/waveforms.parquet --samples {train}/waveforms.int16 "
+            f"--scores {out}.external --skipped {out}.skipped",
         ),
     }
     environment = os.environ | {"OMP_NUM_THREADS": arguments.threads, "ASDPIPE_DEVICE": "cpu"}
     print(f"batch of {arguments.source} + {arguments.target} clips of 18 s, width 128")
     print("| step | anonymous MB | mapped MB | s | came to |\n|---|---|---|---|---|")
-    for name, (options, more) in steps.items():
-        peak = run([name, *options.split(), *more], folder / f"{name}.log", environment, arguments.seconds)
+    for name, (settings, options) in steps.items():
+        command = [name, "--settings", as_json(settings), *options.split()]
+        peak = run(command, folder / f"{name}.log", environment, arguments.seconds)
         print("|", " | ".join([name, *map(str, peak)]), "|", flush=True)
 
 
 def generate(folder: Path) -> None:
-    """Write manifest, packed noise, an untrained model and random embeddings, unless they are there."""
+    """Write manifests, packed noise, an untrained model and random embeddings; samples that are there are kept."""
     rng = np.random.default_rng(0)
-    each = [*["source"] * SOURCE, *["target"] * TARGET, *["source", "target"] * (TEST // 2)]
-    rows = [(f"m{machine:02d}/{number}", f"m{machine:02d}", domain, "train" if number < SOURCE + TARGET else "test")
-            for machine in range(MACHINES) for number, domain in enumerate(each)]  # fmt: skip
-    clips = pd.DataFrame(rows, columns=["clip_id", "machine", "domain", "split"]).assign(
-        path="none", dataset="generated", section="00", part="dev", is_normal=True, attributes=None,
-        sample_rate=16_000, num_frames=NUM_SAMPLES,
-    )  # fmt: skip
-    write_table("clips", clips, folder / "clips.parquet")
-    offsets = np.arange(len(clips)) * NUM_SAMPLES
-    index = clips[["clip_id"]].assign(offset=offsets, num_samples=NUM_SAMPLES)
-    write_table("waveforms", index, folder / "index.parquet")
-    samples = folder / "samples.int16"
-    size = len(clips) * NUM_SAMPLES * 2
-    if not samples.is_file() or samples.stat().st_size != size:
-        noise = rng.normal(0, 1000, 101 * NUM_SAMPLES).astype("<i2").tobytes()
-        with samples.open("wb") as file:
-            for start in range(0, size, len(noise)):
-                file.write(noise[: size - start])
     method = Method()
-    network = build_network(method.network, NUM_SAMPLES)
-    save_model(network, folder / "model.safetensors", folder / "model.json", method.network, NUM_SAMPLES)
-    vectors = rng.normal(size=(len(clips), 3 * method.network.width)).astype(np.float32)
-    table = clips[["clip_id"]].assign(embedding=list(vectors))
-    write_table("embeddings", table, folder / "embeddings.parquet")
+    for split, counts in SPLITS.items():
+        (folder / split).mkdir(exist_ok=True)
+        domains = [domain for domain, count in counts.items() for _ in range(count)]
+        rows = [
+            (f"m{machine:02d}/{split}/{number}", f"m{machine:02d}", domain, split)
+            for machine in range(MACHINES)
+            for number, domain in enumerate(domains)
+        ]
+        clips = pd.DataFrame(rows, columns=["clip_id", "machine", "domain", "split"])
+        facts = {"path": "none", "dataset": "generated", "section": "00", "part": "dev", "is_normal": True}
+        clips = clips.assign(attributes=None, sample_rate=16_000, num_frames=NUM_SAMPLES, **facts)
+        write_table("clips", clips, folder / split / "clips.parquet")
+        index = clips[["clip_id"]].assign(offset=np.arange(len(clips)) * NUM_SAMPLES, num_samples=NUM_SAMPLES)
+        write_table("waveforms", index, folder / split / "waveforms.parquet")
+        samples, size = folder / split / "waveforms.int16", len(clips) * NUM_SAMPLES * 2
+        if not samples.is_file() or samples.stat().st_size != size:
+            noise = rng.normal(0, 1000, 101 * NUM_SAMPLES).astype("<i2").tobytes()
+            with samples.open("wb") as file:
+                for start in range(0, size, len(noise)):
+                    file.write(noise[: size - start])
+        vectors = rng.normal(size=(len(clips), 3 * method.network.width)).astype(np.float32)
+        table = clips[["clip_id"]].assign(embedding=list(vectors))
+        write_table("embeddings", table, folder / split / "embeddings.parquet")
+    network = method.network.model_dump(mode="json")
+    extractor = build_extractor(network, num_samples=NUM_SAMPLES)
+    save_model(extractor, network, NUM_SAMPLES, folder / "model.safetensors", folder / "model.json")
 
 
 def run(command: list[str], log: Path, environment: dict[str, str], seconds: float) -> Peak:

@@ -11,4 +11,4 @@ from asdpipe.data import own_machines
 def list_own(root: Path, machines: Sequence[str] | None = None, table: str | None = None) -> pd.DataFrame:
     """Return the manifest of both splits of the data set "own"."""
     splits = [own_machines.list_clips(root, "own", split, machines, table) for split in ("train", "test")]
-    return own_machines.merge_splits(pd.concat([each for each in splits if len(each)]))
+    return own_machines.label_clips(pd.concat([each for each in splits if len(each)]))

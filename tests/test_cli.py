@@ -18,9 +18,12 @@ from tests.conftest import run_asdpipe
 
 # Packages that take a second or more to import.
 HEAVY = {"torch", "torchaudio", "sklearn", "scipy.stats", "scipy.signal"}
-
-
-LIGHT = STEPS.keys() - {"train", "embed", "pseudo_label"}
+# What steps need of them; all others need none.
+NEEDED = {
+    **{step: {"torch"} for step in ("train", "embed", "score_external")},
+    **{step: {"scipy.signal", "scipy.stats"} for step in ("generate_dataset", "generate_pool")},
+    "pseudo_label": {"sklearn", "scipy.stats"},
+}
 
 
 def loaded(*arguments: str) -> set[str]:
@@ -78,14 +81,9 @@ def test_the_version_is_that_of_the_installed_package():
         assert asdpipe.__version__ == "unknown"
 
 
-@pytest.mark.parametrize("step", ["", *sorted(LIGHT)])
-def test_light_steps_start_without_heavy_imports(step):
-    assert loaded(*step.replace("_", "-").split(), "--help") == set()
-
-
-def test_steps_with_a_network_leave_out_what_only_others_need():
-    assert loaded("train", "--help") == loaded("embed", "--help") == {"torch"}
-    assert loaded("pseudo-label", "--help") == {"sklearn", "scipy.stats"}
+@pytest.mark.parametrize("step", ["", *STEPS])
+def test_steps_start_without_heavy_imports_that_only_others_need(step):
+    assert loaded(*step.replace("_", "-").split(), "--help") == NEEDED.get(step, set())
 
 
 def test_table_prints_stages_side_by_side(tmp_path):
@@ -109,7 +107,8 @@ def test_wrong_settings_and_damaged_tables_end_in_a_message(tmp_path):
     files = ["--clips", tmp_path / "thresholds.parquet", "--embeddings", tmp_path / "thresholds.parquet"]
     outputs = ["--labels", tmp_path / "out.parquet"]
     wrong = run_asdpipe("pseudo-label", "--settings", '{"pseudo_label": {}}', "--seed", 0, *files, *outputs)
-    foreign = run_asdpipe("pseudo-label", "--settings", "{}", "--seed", 0, *files, *outputs)
+    whole = '{"pseudo_labels": {"enabled": true, "k_source": 2, "k_target": 1}}'
+    foreign = run_asdpipe("pseudo-label", "--settings", whole, "--seed", 0, *files, *outputs)
     for done, words in ((wrong, "pseudo_label"), (foreign, "is not a table of embeddings")):
         assert done.returncode == 1
         assert words in done.stderr

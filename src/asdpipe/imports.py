@@ -21,3 +21,10 @@ def built(name: str, settings: Mapping[str, Any], context: Mapping[str, Any]) ->
     kind = imported(name)
     taken = inspect.signature(kind).parameters
     return kind(**settings, **{key: value for key, value in context.items() if key in taken})
+
+
+def called(name: str, *arguments: Any, **options: Any) -> Any:
+    """Call the function of this name with those of the options that are among its further parameters."""
+    function = imported(name)
+    taken = list(inspect.signature(function).parameters)[len(arguments) :]
+    return function(*arguments, **{key: value for key, value in options.items() if key in taken})

@@ -4,23 +4,22 @@ A result that several methods have in common is made once, in the folder of its 
 """
 
 import json
-from collections.abc import Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from asdpipe.config.base import Section, canonical_json
-from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, DownloadSettings, LabelSettings
+from asdpipe.config.data import Dataset, DemoDataset, DownloadSettings, LabelSettings, settings_of
 from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings, SelectSettings
+from asdpipe.config.pools import DemoPool
 from asdpipe.config.schema import Config
-from asdpipe.data.pools.files import shard_digests
 from asdpipe.errors import UserError
-from asdpipe.paper import published as paper
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
 Inputs = dict[str, str | list[str]]
+# Steps whose settings have those of a pool: of the data set's, where the rule names none.
+POOL_STEPS = {"generate_pool", "list_pool_clips", "pack_pool", "pack_selected", "score_external"}
 
 
 class Plan:
@@ -41,22 +40,48 @@ class Plan:
         Raises:
             UserError: a folder is missing, or the data set cannot be trained on.
         """
-        dataset, method = self.config.resolve_dataset(self.config.dataset), self.methods[self.config.method]
-        root = self.dataset_root(self.config.dataset)
-        if not dataset.fetched:
-            machines = dataset.machine_types(root)
-            pool = self.pool(self.config.dataset, self.config.method)
-            if len(machines) == 1 and method.training.uses_classes and not (pool and method.draws_first):
-                message = (
-                    f"datasets.{self.config.dataset}: has one machine type only ({machines[0]}), so method "
-                    f"{self.config.method} has nothing to tell apart. Record other machine types, too; or name a pool "
-                    f"(datasets.{self.config.dataset}.pool) and set external.first_stage: random; or take a method "
-                    "that trains on no classes (method: raw_logmel or autoencoder)"
-                )
-                raise UserError(message)
-        pool = self.pool(self.config.dataset, self.config.method)
+        name, method = self.config.dataset, self.config.method
+        for split in ("train", "test"):
+            self.sources(name, split)
+        self._check_classes(name, method)
+        pool = self.pool(name, method)
         if pool is not None:
+            self._check_pool(pool)
+
+    def _check_classes(self, dataset: str, method: str) -> None:
+        """Refuse a stage 1 that would have one class only.
+
+        Raises:
+            UserError: names the ways out.
+        """
+        known, settings = self.dataset(dataset), self.method(method)
+        machines = known.machine_types(self.dataset_root(dataset))
+        has_external = self.pool(dataset, method) is not None and settings.draws_first
+        if len(machines) > 1 or not settings.training.uses_classes or not settings.labels.by_machine or has_external:
+            return
+        message = (
+            f"datasets.{dataset}: has one machine type only ({machines[0]}), so method {method} has nothing to tell "
+            f"apart. Record other machine types, too; or name a pool (datasets.{dataset}.pool) and set "
+            "external.first_stage: random; or take a method that trains on no classes (method: raw_logmel or "
+            "autoencoder)"
+        )
+        raise UserError(message)
+
+    def _check_pool(self, pool: str) -> None:
+        """Look for the folder of the pool that the configured method takes external clips from.
+
+        Raises:
+            UserError: it is not there, or holds no pool; names the ways out.
+        """
+        try:
             self.pool_sources(pool)
+        except UserError as error:
+            message = (
+                f"{error}\nMethod {self.config.method} takes external clips from there. Give another folder "
+                f"(pools.{pool}.root), take a method without external clips (method: ba_trp_ps), or do without them "
+                f"(datasets.{self.config.dataset}.pool: null)"
+            )
+            raise UserError(message) from None
 
     # ---------------------------------------------------------------- data sets
 
@@ -154,13 +179,16 @@ class Plan:
         Args:
             recorded: what this function returned when the shard was packed.
         """
+        # Most plans ask for no shard, and start faster without this.
+        from asdpipe.artifacts.tables import read_facts
+
         index = Path(f"results/external/{pool}/{shard}/waveforms.parquet")
         if self.is_generated(pool) or not index.exists():
             return recorded
         listed = self._shards(pool)[int(shard)]
         try:
-            facts = json.loads((pq.read_schema(index).metadata or {}).get(b"facts", b"{}"))
-        except (OSError, pa.ArrowException):
+            facts = read_facts(index)
+        except UserError:
             # Damaged: pack it again.
             return listed
         return recorded if facts.get("contents") == listed else listed
@@ -179,6 +207,8 @@ class Plan:
                 digests = []
             if len(digests) == known.shards:
                 return digests
+        from asdpipe.data.pools.files import shard_digests
+
         return shard_digests(known.listing.list_clips(self.pool_root(pool), pool)[0], known.shards)
 
     def packed_shards(self, pool: str, file: str) -> list[str]:
@@ -214,9 +244,10 @@ class Plan:
 
     def model(self, dataset: str, method: str, seed: str, stage: str) -> str:
         """Return the folder with model and embeddings of a stage."""
-        return self._folder(dataset, self.model_owner(method, int(stage)), seed, stage)
+        return self.folder(dataset, self.model_owner(method, int(stage)), seed, stage)
 
-    def _folder(self, dataset: str, method: str, seed: str, stage: str | int) -> str:
+    def folder(self, dataset: str, method: str, seed: str, stage: str | int) -> str:
+        """Return the folder of what is a method's own in a stage."""
         return STAGE.format(dataset=dataset, method=method, seed=seed, stage=stage)
 
     def _own(self, what: str, owner: str, dataset: str, method: str, seed: str, stage: str) -> None:
@@ -231,72 +262,44 @@ class Plan:
                 "(pseudo_labels.enabled, external.enabled with n_max above 0 and a pool) every stage is the same"
             )
         if owner != method:
-            folder = self._folder(dataset, owner, seed, stage)
+            folder = self.folder(dataset, owner, seed, stage)
             raise UserError(f"stage {stage} of {method} has the {what} of {owner}; ask for the files in {folder}")
 
-    # ---------------------------------------------------------------- settings of the steps, as JSON
+    # ---------------------------------------------------------------- settings
 
-    def recordings_settings(self, dataset: str) -> str:
-        """Return what generated recordings depend on."""
-        known = self.dataset(dataset)
-        assert isinstance(known, DemoDataset)
-        return as_json(known.recordings)
+    def settings(self, step: str, *, dataset: str = "", pool: str = "", method: str = "") -> str:
+        """Return all settings that the results of a step depend on, as JSON that does not depend on the order of keys.
 
-    def pool_recordings_settings(self, pool: str) -> str:
-        """Return what the recordings of a generated pool depend on."""
-        known = self.config.resolve_pool(pool)
-        assert isinstance(known, DemoPool)
-        return as_json(known.recordings)
+        Args:
+            dataset, pool, method: those that the step's rule is about.
+        """
+        return canonical_json(self._settings(step, dataset, pool, method).model_dump(mode="json"))
 
-    def download_settings(self, dataset: str) -> str:
-        """Return what a download depends on."""
-        known = self.dataset(dataset)
-        assert isinstance(known, DcaseDataset)
-        return as_json(DownloadSettings(**known.model_dump(include=set(DownloadSettings.model_fields))))
-
-    def listing_settings(self, dataset: str) -> str:
-        """Return what the list of clips depends on."""
-        return as_json(self.dataset(dataset).listing)
-
-    def label_settings(self, dataset: str) -> str:
-        """Return what the labelled manifest depends on."""
-        return as_json(LabelSettings(listing=self.dataset(dataset).listing))
-
-    def decoding_settings(self, dataset: str) -> str:
-        """Return how files are decoded."""
-        return as_json(self.dataset(dataset).decoding)
-
-    def pool_listing_settings(self, pool: str) -> str:
-        """Return what the list of external clips depends on."""
-        return as_json(self.config.resolve_pool(pool).listing)
-
-    def pool_decoding_settings(self, pool: str) -> str:
-        """Return how the files of a pool are decoded."""
-        return as_json(self.config.resolve_pool(pool).decoding)
-
-    def training_settings(self, method: str) -> str:
-        """Return what trainings depend on."""
-        return as_json(self.method(method).training_settings())
-
-    def network_settings(self, method: str) -> str:
-        """Return what is trained, or embeds without training."""
-        return as_json(NetworkSettings(network=self.method(method).network))
-
-    def represent_settings(self, method: str) -> str:
-        """Return what representatives depend on."""
-        return as_json(self.method(method).represent_settings())
-
-    def score_settings(self, method: str) -> str:
-        """Return what scores depend on."""
-        return as_json(self.method(method).score_settings())
-
-    def select_settings(self, method: str) -> str:
-        """Return what selections depend on."""
-        return as_json(SelectSettings(external=self.method(method).external))
-
-    def pseudo_label_settings(self, method: str) -> str:
-        """Return what pseudo-labels depend on."""
-        return as_json(PseudoLabelSettings(pseudo_labels=self.method(method).pseudo_labels))
+    def _settings(self, step: str, dataset: str, pool: str, method: str) -> Section:
+        known: Any = self.dataset(dataset) if dataset else None
+        used: Any = self.method(method) if method else None
+        of_pool: Any = self.config.resolve_pool(pool or self.required_pool(dataset)) if step in POOL_STEPS else None
+        sections: dict[str, Callable[[], Section]] = {
+            "generate_dataset": lambda: known.recordings,
+            "generate_pool": lambda: of_pool.recordings,
+            "download": lambda: settings_of(known, DownloadSettings),
+            "list_clips": lambda: known.listing,
+            "label_clips": lambda: LabelSettings(listing=known.listing),
+            "pack_clips": lambda: known.decoding,
+            "list_pool_clips": lambda: of_pool.listing,
+            "pack_pool": lambda: of_pool.decoding,
+            "pack_selected": lambda: of_pool.decoding,
+            "train": lambda: Method.training_settings(used),
+            "embed": lambda: NetworkSettings(network=used.network),
+            "represent": lambda: Method.represent_settings(used),
+            "score": lambda: Method.score_settings(used),
+            "score_external": lambda: ExternalScoreSettings(
+                decoding=of_pool.decoding, similarity=used.inference.similarity
+            ),
+            "select": lambda: SelectSettings(external=used.external),
+            "pseudo_label": lambda: PseudoLabelSettings(pseudo_labels=used.pseudo_labels),
+        }
+        return sections.get(step, Section)()
 
     # ---------------------------------------------------------------- stages
 
@@ -307,8 +310,10 @@ class Plan:
         """
         self._own("model", self.model_owner(method, int(stage)), dataset, method, seed, stage)
         settings, first = self.method(method), int(stage) == 1
+        if first:
+            self._check_classes(dataset, method)
         files: Inputs = self.split_files(dataset, "train")
-        before = self._folder(dataset, method, seed, int(stage) - 1)
+        before = self.folder(dataset, method, seed, int(stage) - 1)
         if settings.pseudo_labels.enabled and not first:
             files["pseudo_labels"] = f"{before}/pseudo_labels.parquet"
         pool = self.pool(dataset, method)
@@ -338,7 +343,7 @@ class Plan:
         self._own("embeddings", self.model_owner(method, int(stage)), dataset, method, seed, stage)
         files = self.split_files(dataset, split)
         if self.method(method).training.trains:
-            folder = self._folder(dataset, method, seed, stage)
+            folder = self.folder(dataset, method, seed, stage)
             files |= {"weights": f"{folder}/model.safetensors", "description": f"{folder}/model.json"}
         return files
 
@@ -356,7 +361,7 @@ class Plan:
     def representatives(self, dataset: str, method: str, seed: str, stage: str) -> str:
         """Return the representatives of a stage."""
         owner = self.representatives_owner(method, int(stage))
-        return f"{self._folder(dataset, owner, seed, stage)}/representatives.parquet"
+        return f"{self.folder(dataset, owner, seed, stage)}/representatives.parquet"
 
     def score(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what scores are made from: clips and embeddings of both splits, and representatives if they count."""
@@ -378,7 +383,7 @@ class Plan:
         """
         if int(stage) < 1:
             raise UserError("There is no stage 0: stages begin with 1, e.g. results/stage1/auc.csv")
-        return self._folder(dataset, self.scores_owner(method, int(stage)), str(seed), stage)
+        return self.folder(dataset, self.scores_owner(method, int(stage)), str(seed), stage)
 
     def score_external(self, dataset: str, method: str, seed: str, stage: str, shard: str) -> Inputs:
         """Return what scores of a shard are made from: model, representatives, packed clips or their list."""
@@ -388,7 +393,7 @@ class Plan:
         files: Inputs = {
             "weights": f"{model}/model.safetensors",
             "description": f"{model}/model.json",
-            "representatives": f"{self._folder(dataset, method, seed, stage)}/representatives.parquet",
+            "representatives": f"{self.folder(dataset, method, seed, stage)}/representatives.parquet",
         }
         if not self.config.resolve_pool(pool).packed:
             return files | {"pool_clips": f"results/external/{pool}/clips.parquet"}
@@ -410,16 +415,6 @@ class Plan:
             raise UserError(f"datasets.{dataset}.pool is not set: name the pool that external clips come from")
         return pool
 
-    def external_score_settings(self, dataset: str, method: str) -> str:
-        """Return what scores of external clips depend on."""
-        pool = self.config.resolve_pool(self.required_pool(dataset))
-        similarity = self.method(method).inference.similarity
-        return as_json(ExternalScoreSettings(decoding=pool.decoding, similarity=similarity))
-
-    def selected_settings(self, dataset: str) -> str:
-        """Return how the files of a data set's pool are decoded."""
-        return self.pool_decoding_settings(self.required_pool(dataset))
-
     def select(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what external clips are selected from; stage 0 draws those of stage 1 at random."""
         pool, settings = self.required_pool(dataset), self.method(method)
@@ -431,7 +426,7 @@ class Plan:
             return files | {"clips": f"results/data/{dataset}/train/clips.parquet"}
         files["representatives"] = self.representatives(dataset, method, seed, stage)
         if settings.external.selection == "score":
-            folder = self._folder(dataset, self.representatives_owner(method, int(stage)), seed, stage)
+            folder = self.folder(dataset, self.representatives_owner(method, int(stage)), seed, stage)
             shards = range(self.config.resolve_pool(pool).shards)
             files["scores"] = [f"{folder}/external/{shard}.parquet" for shard in shards]
         return files
@@ -464,11 +459,11 @@ class Plan:
                 f"results/stage{stage}: the configuration has {config.stages} stages (stages: {config.stages}), "
                 f"results/stage1 to results/stage{config.stages}; add --config stages={stage}"
             )
-        auc = [f"{self._folder(config.dataset, config.method, str(seed), stage)}/auc.csv" for seed in config.seeds]
+        auc = [f"{self.folder(config.dataset, config.method, str(seed), stage)}/auc.csv" for seed in config.seeds]
         folders = [self.scores(config.dataset, config.method, seed, stage) for seed in config.seeds]
         others = [f"results/stage{earlier}/auc.csv" for earlier in range(1, number)]
         if config.yardstick is not None:
-            others.insert(0, f"{self._folder(config.dataset, config.yardstick, str(config.seeds[0]), 1)}/auc.csv")
+            others.insert(0, f"{self.folder(config.dataset, config.yardstick, str(config.seeds[0]), 1)}/auc.csv")
         return {
             "clips": f"results/data/{config.dataset}/clips.parquet",
             "aucs": auc,
@@ -476,56 +471,3 @@ class Plan:
             "thresholds": [f"{folder}/thresholds.parquet" for folder in folders],
             "others": others,
         }
-
-    # ---------------------------------------------------------------- the paper's tables
-
-    @cached_property
-    def table_datasets(self) -> Sequence[str]:
-        """The data sets of the tables."""
-        return self.config.tables.datasets or [self.config.dataset]
-
-    def table_runs(self, table: str, dataset: str) -> list[paper.Run]:
-        """Return the runs of a table that are asked for; without a pool, not those that take external clips.
-
-        Raises:
-            UserError: no such table.
-        """
-        asked_for, pool = self.config.tables.methods, self.dataset(dataset).pool
-        runs = [run for run in paper.runs(table) if asked_for is None or run.method in asked_for]
-        return [run for run in runs if pool or not self.method(run.method).takes_external]
-
-    def table(self, table: str) -> Inputs:
-        """Return the results of every run and seed of a table, and the selections that make Table 4's groups."""
-        aucs = [
-            f"{self._folder(dataset, run.method, str(seed), run.stage)}/auc.csv"
-            for dataset in self.table_datasets
-            for run in self.table_runs(table, dataset)
-            # What is not trained is the same for every seed.
-            for seed in self.config.seeds[: None if self.method(run.method).training.trains else 1]
-        ]
-        folders = [self._folder(dataset, "ba_ex", str(seed), 1) for dataset, seed in self._groups(table)]
-        return {"aucs": aucs, "selected": [f"{folder}/selected.parquet" for folder in folders]}
-
-    def _groups(self, table: str) -> list[tuple[str, int]]:
-        """Return data set and seed of each selection whose N_out makes the groups of Table 4."""
-        datasets = [name for name in self.table_datasets if self.dataset(name).pool and self.table_runs(table, name)]
-        return [(dataset, seed) for dataset in datasets for seed in self.config.seeds] if table == "4" else []
-
-    def selected_of(self, table: str) -> list[str]:
-        """Return the data set of each selection of ``table``."""
-        return [dataset for dataset, _ in self._groups(table)]
-
-    def table_years(self) -> str:
-        """Return the year of every data set as JSON, in the order of the columns."""
-        return json.dumps({name: self.dataset(name).year for name in self.table_datasets})
-
-    def table_n_max(self, table: str) -> str:
-        """Return N_max of the methods of Table 4 as JSON; the others do not print it."""
-        methods = [run.method for run in paper.runs("4")] if table == "4" else []
-        limits = {name: self.method(name).external.n_max for name in methods if self.method(name).takes_external}
-        return canonical_json(limits)
-
-
-def as_json(settings: Section) -> str:
-    """Return the settings of a step as JSON, the same whatever the order of keys."""
-    return canonical_json(settings.model_dump(mode="json"))

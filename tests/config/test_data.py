@@ -7,7 +7,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from asdpipe.config.base import canonical_json, read_settings
-from asdpipe.config.data import Dataset, DcaseListing, FolderListing, Listing, Pool, PoolListing
+from asdpipe.config.data import Dataset, DcaseListing, FolderListing, Listing
+from asdpipe.config.pools import Pool, PoolListing
 from asdpipe.data.demo.machines import DEV_MACHINES, EVAL_MACHINES, write_dataset
 from asdpipe.data.demo.names import DEV, EVAL
 

@@ -9,8 +9,16 @@ import torch
 from scipy.spatial.distance import mahalanobis
 from torch import nn
 
-from asdpipe.method.scorers import selective_score
-from asdpipe.models.autoencoder import Autoencoder, LogMel, clip_distances, inverse_covariances, stack_frames
+from asdpipe.errors import UserError
+from asdpipe.models.autoencoder import (
+    Autoencoder,
+    Autoencoders,
+    LogMel,
+    MachineAutoencoder,
+    inverse_covariances,
+    stack_frames,
+)
+from asdpipe.training.embedding import embed
 
 RATE, SIZE, HOP, BANDS = 16_000, 1024, 512, 128
 
@@ -53,6 +61,22 @@ def precisions(seed: int = 0) -> torch.Tensor:
     """Two symmetric positive definite matrices."""
     root = torch.randn(2, BANDS, BANDS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return root @ root.transpose(1, 2) / BANDS
+
+
+def extractor_of(model: Autoencoder, inverse: torch.Tensor) -> MachineAutoencoder:
+    extractor = MachineAutoencoder().eval()
+    extractor.model = model
+    extractor.inverse_covariances.copy_(inverse)
+    return extractor
+
+
+def distances_of(model: Autoencoder, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return the embeddings of clips, (clips, 3)."""
+    with torch.inference_mode():
+        embedding = extractor_of(model, inverse)(x)
+    assert embedding.dtype == torch.float64
+    assert embedding.shape == (len(x), 1, 3)
+    return embedding[:, 0]
 
 
 @pytest.fixture
@@ -109,7 +133,7 @@ def test_the_filters_are_not_among_the_weights(model):
 
 def test_the_first_distance_is_the_mean_squared_error(model):
     x = noise()
-    distances = clip_distances(model, precisions(), x)
+    distances = distances_of(model, precisions(), x)
     for clip in range(3):
         given, rebuilt = error_bands(model, x[clip])
         assert float(distances[clip, 0]) == pytest.approx(((given - rebuilt) ** 2).mean(), rel=1e-5)
@@ -117,7 +141,7 @@ def test_the_first_distance_is_the_mean_squared_error(model):
 
 def test_the_others_are_the_squared_mahalanobis_distances_of_the_mean_error(model):
     x, inverse = noise(), precisions()
-    distances = clip_distances(model, inverse, x)
+    distances = distances_of(model, inverse, x)
     for clip in range(3):
         given, rebuilt = error_bands(model, x[clip])
         for domain in range(2):
@@ -129,32 +153,31 @@ def test_that_is_the_mean_over_all_pairs_of_errors_that_the_released_code_takes(
     x, inverse = noise(clips=1), precisions()
     given, rebuilt = error_bands(model, x[0])
     pairs = (rebuilt - given) @ inverse[0].numpy() @ (rebuilt - given).T
-    assert float(clip_distances(model, inverse, x)[0, 1]) == pytest.approx(pairs.mean(), rel=1e-5)
+    assert float(distances_of(model, inverse, x)[0, 1]) == pytest.approx(pairs.mean(), rel=1e-5)
 
 
 def test_a_constant_error_has_known_distances(model, monkeypatch):
     monkeypatch.setattr(model, "forward", lambda vectors: vectors + 3)
     inverse = torch.stack([torch.eye(BANDS), 2 * torch.eye(BANDS)]).double()
     expected = torch.tensor([[9.0, 9 * BANDS, 18 * BANDS]]).double()
-    torch.testing.assert_close(clip_distances(model, inverse, noise(clips=1)), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(distances_of(model, inverse, noise(clips=1)), expected, rtol=1e-5, atol=0)
 
 
 def test_distances_of_a_clip_do_not_depend_on_its_batch_or_the_networks_mode(model):
     x, inverse = noise(), precisions()
-    together = clip_distances(model.train(), inverse, x)
-    alone = torch.cat([clip_distances(model.train(), inverse, clip[None]) for clip in x])
+    together = distances_of(model, inverse, x)
+    alone = torch.cat([distances_of(model, inverse, clip[None]) for clip in x])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=0)
-
-
-def test_the_selective_score_is_the_nearer_domains_and_skips_a_missing_one():
-    distances = torch.tensor([[9, 2, 3], [0, 5, 4], [0, 7, math.nan], [0, math.nan, 8]])
-    assert selective_score(distances.numpy()).tolist() == [2, 4, 7, 8]
+    # Clips are embedded in evaluation mode whatever the mode was.
+    clips = [(clip * 32768).numpy().astype(np.int16) for clip in x]
+    embedded = np.concatenate(list(embed(extractor_of(model, inverse).train(), clips, 3, torch.device("cpu"))))
+    np.testing.assert_allclose(embedded, together, rtol=1e-3)
 
 
 def test_a_domain_that_was_not_trained_on_has_no_distance(model):
     inverse = precisions()
     inverse[1] = torch.nan
-    distances = clip_distances(model, inverse, noise())
+    distances = distances_of(model, inverse, noise())
     assert distances[:, :2].isfinite().all()
     assert distances[:, 2].isnan().all()
 
@@ -162,8 +185,8 @@ def test_a_domain_that_was_not_trained_on_has_no_distance(model):
 def test_clips_below_five_frames_have_no_vectors_and_no_distance(model):
     assert model.frame_vectors(noise(samples=2048)).shape == (3, 1, 640)
     assert model.frame_vectors(noise(samples=2047)).shape == (3, 0, 640)
-    assert clip_distances(model, precisions(), noise(samples=2048)).isfinite().all()
-    assert clip_distances(model, precisions(), noise(samples=2047)).isnan().all()
+    assert distances_of(model, precisions(), noise(samples=2048)).isfinite().all()
+    assert distances_of(model, precisions(), noise(samples=2047)).isnan().all()
 
 
 def errors(vectors: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -216,5 +239,46 @@ def test_few_vectors_give_the_pseudo_inverse(vectors):
 
 def test_errors_without_any_variance_have_the_distance_zero(model):
     error, is_source = torch.full((4, 640), 2.0), torch.tensor([True, True, False, False])
-    distances = clip_distances(model, inverse_covariances([(error, is_source)]), noise())
+    distances = distances_of(model, inverse_covariances([(error, is_source)]), noise())
     assert distances[:, 1:].tolist() == [[0, 0]] * 3
+
+
+# ---------------------------------------------------------------- one for each machine type
+
+
+@pytest.fixture
+def several(model) -> Autoencoders:
+    torch.manual_seed(1)
+    extractor = Autoencoders(["fan", "pump"]).eval()
+    for number, of_machine in enumerate(extractor.by_machine):
+        of_machine.inverse_covariances.copy_(precisions(number))
+    return extractor
+
+
+def test_each_machine_type_has_a_branch_of_its_own_autoencoder(several):
+    x = noise()
+    with torch.inference_mode():
+        embedding = several(x)
+        assert embedding.shape == (3, *several.embedding_shape) == (3, 2, 3)
+        for branch, machine in enumerate(("fan", "pump")):
+            assert torch.equal(several.of_machine(machine)(x)[:, 0], embedding[:, branch])
+    assert not torch.allclose(embedding[:, 0], embedding[:, 1])
+
+
+def test_another_machine_type_is_named_with_those_that_there_are(several):
+    with pytest.raises(UserError, match="no autoencoder for machine type valve, only for fan, pump"):
+        several.of_machine("valve")
+
+
+def test_only_covariances_may_be_nan_and_are_so_before_a_training(several):
+    nan = {name for name in several.state_dict() if several.may_be_nan(name)}
+    assert nan == {f"by_machine.{number}.inverse_covariances" for number in (0, 1)}
+    fresh = Autoencoders(["fan"])
+    assert {name for name, value in fresh.state_dict().items() if value.isnan().any()} == {
+        name for name in fresh.state_dict() if fresh.may_be_nan(name)
+    }
+
+
+def test_clips_are_taken_whole_from_five_frames_on(several):
+    assert several.num_samples is None
+    assert several.min_samples == MachineAutoencoder.min_samples == 2048

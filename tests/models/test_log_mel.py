@@ -1,10 +1,11 @@
-"""The features of the training-free yardstick against a plain numpy version."""
+"""The features of the training-free baseline against a plain numpy version."""
 
 import math
 
 import numpy as np
 import torch
 
+from asdpipe.models.build import described_extractor
 from asdpipe.models.log_mel import LogMelStatistics
 
 RATE, SIZE, HOP, BANDS = 16_000, 1024, 512, 64
@@ -34,8 +35,9 @@ def log_mel(x: np.ndarray) -> np.ndarray:
 
 def test_features_are_mean_and_standard_deviation_of_the_log_mel_spectrogram():
     x = noise()
-    features = LogMelStatistics()(x)
-    assert features.shape == (3, 128)
+    model = LogMelStatistics(8000)
+    assert model(x).shape == (3, *model.embedding_shape) == (3, 1, 128)
+    features = model(x)[:, 0]
     for clip in range(3):
         spectrogram = log_mel(x[clip].double().numpy())
         np.testing.assert_allclose(features[clip, :64], spectrogram.mean(axis=1), atol=0.01)
@@ -44,12 +46,20 @@ def test_features_are_mean_and_standard_deviation_of_the_log_mel_spectrogram():
 
 
 def test_ten_times_the_amplitude_adds_20_db_to_the_means_and_nothing_to_the_deviations():
-    model, x = LogMelStatistics(), noise()
-    difference = model(10 * x) - model(x)
+    model, x = LogMelStatistics(8000), noise()
+    difference = (model(10 * x) - model(x))[:, 0]
     torch.testing.assert_close(difference[:, :64], torch.full((3, 64), 20.0), atol=0.01, rtol=0)
     torch.testing.assert_close(difference[:, 64:], torch.zeros(3, 64), atol=0.01, rtol=0)
 
 
 def test_a_silent_clip_has_finite_features():
-    features = LogMelStatistics()(torch.zeros(1, 8000))
-    torch.testing.assert_close(features, torch.tensor([[-100.0] * 64 + [0.0] * 64]))
+    features = LogMelStatistics(8000)(torch.zeros(1, 8000))
+    torch.testing.assert_close(features, torch.tensor([[[-100.0] * 64 + [0.0] * 64]]))
+
+
+def test_it_can_be_described_without_memory_and_has_no_weights_to_train():
+    model = described_extractor({"kind": "log_mel"}, num_samples=8000)
+    assert {name: value.shape for name, value in model.state_dict().items()} == {
+        name: value.shape for name, value in LogMelStatistics(8000).state_dict().items()
+    }
+    assert not list(model.parameters())

@@ -1,5 +1,6 @@
 """The validated configuration, its plan, and the functions by which rules name wildcards, params and resources."""
 
+import ast
 import errno
 import functools
 import inspect
@@ -21,13 +22,15 @@ from asdpipe.config.targets import targets
 from asdpipe.config.reading import load_config
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
-from asdpipe.plan import STAGE, Plan, as_json
+from asdpipe.plan import STAGE, Plan
+from asdpipe.table_plan import TablePlan
 from asdpipe.provenance.code import code_digest
 
 try:
     CONFIG = load_config(config, workflow.configfiles, workflow.config_settings.config_args)
     PLAN = Plan(CONFIG)
     PLAN.check()
+    TABLES = TablePlan(PLAN)
 except UserError as error:
     raise WorkflowError(f"The configuration is not valid.\n{error}")
 
@@ -115,22 +118,26 @@ def digest_of(step, settings):
     return f"code:{step}:{code_digest(step, targets(json.loads(settings)))}"
 
 
-def code(step, settings=None, rule=None):
-    """Return a params function: the digest of the code that a step runs.
+def settings(step):
+    """Return a params function: all settings of a step, as JSON."""
+    return planned(PLAN.settings, step=step)
+
+
+def code(step, rule=None):
+    """Return a params function: the digest of the code that a step runs, also of what its settings name.
 
     Without track_code it is the digest on record for the result, so that it never changes.
 
     Args:
-        settings: params function that returns the settings, as JSON, by which the step builds what it uses.
         rule: that runs the step, if it has another name.
     """
 
     def params(wildcards):
-        digest = digest_of(step, (settings and settings(wildcards)) or "{}")
+        digest = digest_of(step, settings(step)(wildcards))
         if CONFIG.track_code:
             return digest
         output = getattr(rules, rule or step).output[0].apply_wildcards(wildcards)
-        return next((each for each in recorded_params(output) if each.startswith(f"code:{step}:")), digest)
+        return next((text for text in recorded_params(output) if text.startswith(f"code:{step}:")), digest)
 
     return params
 
@@ -138,7 +145,7 @@ def code(step, settings=None, rule=None):
 def recorded_params(output):
     """Return the params that a result was made with, as far as they are texts."""
     recorded = workflow.persistence.params(output) or []
-    return [each[1:-1] for each in recorded if each[:1] in "'\"" and len(each) > 1]
+    return [ast.literal_eval(each) for each in recorded if each[:1] in ("'", '"')]
 
 
 def pool_clips(wildcards):

@@ -18,7 +18,7 @@ rule generate_dataset:
         runtime=growing(30),
     params:
         code=code("generate_dataset"),
-        settings=planned(PLAN.recordings_settings),
+        settings=settings("generate_dataset"),
     message:
         "Generating the recordings of {wildcards.dataset}, log: {log}"
     shell:
@@ -42,7 +42,7 @@ rule generate_pool:
         runtime=growing(30),
     params:
         code=code("generate_pool"),
-        settings=planned(PLAN.pool_recordings_settings),
+        settings=settings("generate_pool"),
     message:
         "Generating the external pool {wildcards.pool}, log: {log}"
     shell:
@@ -65,10 +65,10 @@ rule list_clips:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        code=code("list_clips", settings=planned(PLAN.listing_settings)),
+        code=code("list_clips"),
         root=planned(PLAN.dataset_root),
         truth=planned(PLAN.truth),
-        settings=planned(PLAN.listing_settings),
+        settings=settings("list_clips"),
         # What csv files say of these clips, and of no others.
         facts=planned(PLAN.facts),
     message:
@@ -96,10 +96,10 @@ rule label_clips:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        code=code("label_clips", settings=planned(PLAN.label_settings)),
+        code=code("label_clips"),
         root=planned(PLAN.dataset_root),
         truth=planned(PLAN.truth),
-        settings=planned(PLAN.label_settings),
+        settings=settings("label_clips"),
         lists=lambda w, input: options(lists=input.lists),
     message:
         "Joining the clips of {wildcards.dataset} with their labels, log: {log}"
@@ -126,9 +126,9 @@ rule list_pool_clips:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        code=code("list_pool_clips", settings=planned(PLAN.pool_listing_settings)),
+        code=code("list_pool_clips"),
         root=planned(PLAN.pool_root),
-        settings=planned(PLAN.pool_listing_settings),
+        settings=settings("list_pool_clips"),
     message:
         "Listing the clips of the external pool {wildcards.pool}, log: {log}"
     shell:
@@ -155,7 +155,7 @@ rule pack_clips:
         runtime=growing(120),
     params:
         code=code("pack_clips"),
-        settings=planned(PLAN.decoding_settings),
+        settings=settings("pack_clips"),
     message:
         "Decoding the {wildcards.split} clips of {wildcards.dataset}, log: {log}"
     shell:
@@ -183,10 +183,10 @@ rule pack_pool:
     params:
         code=code("pack_pool"),
         # The list is no reason to run again, so what it is made of is.
-        listing_code=code("list_pool_clips", settings=planned(PLAN.pool_listing_settings), rule="pack_pool"),
-        listing=planned(PLAN.pool_listing_settings),
+        listing_code=code("list_pool_clips", rule="pack_pool"),
+        listing=settings("list_pool_clips"),
         root=planned(PLAN.pool_root),
-        settings=planned(PLAN.pool_decoding_settings),
+        settings=settings("pack_pool"),
         contents=shard_contents,
     message:
         "Decoding shard {wildcards.shard} of the external pool {wildcards.pool}, log: {log}"
@@ -218,7 +218,7 @@ rule pack_selected:
         runtime=growing(120),
     params:
         code=code("pack_selected"),
-        settings=planned(PLAN.selected_settings),
+        settings=settings("pack_selected"),
     message:
         "Decoding the external clips that {wildcards.method} selects, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"

@@ -21,7 +21,7 @@ rule download:
     params:
         code=code("download"),
         root=planned(PLAN.dataset_root),
-        settings=planned(PLAN.download_settings),
+        settings=settings("download"),
     message:
         "Downloading {wildcards.dataset} into {params.root}, log: {log}"
     shell:

@@ -18,7 +18,7 @@ rule represent:
         runtime=growing(30),
     params:
         code=code("represent"),
-        settings=planned(PLAN.represent_settings),
+        settings=settings("represent"),
         files=given,
     message:
         "Representatives of {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, "
@@ -45,8 +45,8 @@ rule score:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        code=code("score", settings=planned(PLAN.score_settings)),
-        settings=planned(PLAN.score_settings),
+        code=code("score"),
+        settings=settings("score"),
         files=given,
     message:
         "Scoring {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
@@ -73,9 +73,9 @@ rule score_external:
         runtime=growing(240),
         gpu=gpus,
     params:
-        code=code("score_external", settings=planned(PLAN.network_settings)),
+        code=code("score_external"),
         pool=planned(PLAN.required_pool),
-        settings=planned(PLAN.external_score_settings),
+        settings=settings("score_external"),
         files=given,
     message:
         "Scoring external shard {wildcards.shard} with {wildcards.method}, stage {wildcards.stage}, "

@@ -21,7 +21,7 @@ rule select:
         runtime=growing(30),
     params:
         code=code("select"),
-        settings=planned(PLAN.select_settings),
+        settings=settings("select"),
         files=given,
     message:
         "Selecting external clips with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
@@ -47,7 +47,7 @@ rule pseudo_label:
         runtime=growing(30),
     params:
         code=code("pseudo_label"),
-        settings=planned(PLAN.pseudo_label_settings),
+        settings=settings("pseudo_label"),
         files=given,
     message:
         "Assigning pseudo-labels with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"

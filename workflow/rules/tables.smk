@@ -3,7 +3,7 @@
 
 rule write_paper_table:
     input:
-        unpack(planned(PLAN.table)),
+        unpack(planned(TABLES.inputs)),
     output:
         csv="results/tables/table{table}.csv",
         markdown="results/tables/table{table}.md",
@@ -19,9 +19,9 @@ rule write_paper_table:
         runtime=growing(10),
     params:
         code=code("write_paper_table"),
-        datasets=planned(PLAN.table_years),
-        n_max=planned(PLAN.table_n_max),
-        files=lambda w, input: given(w, input) + " " + options(selected_of=planned(PLAN.selected_of)(w)),
+        datasets=planned(TABLES.years),
+        n_max=planned(TABLES.n_max),
+        files=lambda w, input: given(w, input) + " " + options(selected_of=planned(TABLES.selected_of)(w)),
     message:
         "Writing table {wildcards.table} of the paper with our results beside the published ones, log: {log}"
     shell:

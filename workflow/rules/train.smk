@@ -21,8 +21,8 @@ rule train:
         runtime=training_minutes,
         gpu=gpus,
     params:
-        code=code("train", settings=planned(PLAN.training_settings)),
-        settings=planned(PLAN.training_settings),
+        code=code("train"),
+        settings=settings("train"),
         num_samples=planned(PLAN.num_samples),
         files=given,
     message:
@@ -52,8 +52,8 @@ rule embed:
         runtime=growing(30, per_mb=0.01),
         gpu=gpus,
     params:
-        code=code("embed", settings=planned(PLAN.network_settings)),
-        settings=planned(PLAN.network_settings),
+        code=code("embed"),
+        settings=settings("embed"),
         num_samples=planned(PLAN.num_samples),
         files=given,
     message:

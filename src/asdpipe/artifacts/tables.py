@@ -53,6 +53,18 @@ def read_table(
     return read_arrow(name, path, columns, filters).to_pandas()
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts that ``write_table`` stored with a table.
+
+    Raises:
+        UserError: the file cannot be read, or its facts are damaged.
+    """
+    try:
+        return dict(json.loads((pq.read_schema(path).metadata or {}).get(b"facts", b"{}")))
+    except (OSError, pa.ArrowException, ValueError, TypeError):
+        raise UserError(f"{path}: its facts are damaged; delete it and run again") from None
+
+
 def read_arrow(
     name: str,
     path: Path,

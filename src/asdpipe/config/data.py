@@ -1,7 +1,7 @@
-"""The configuration of where sound comes from: data sets, external pools, downloads.
+"""The configuration of data sets: where they are, how their clips are listed and read.
 
-Data sets and pools are unions on ``format``. Each format has a *listing*: the settings that its list of clips depends
-on, and the functions that make the list. A data set or pool is a listing plus all its other settings.
+Data sets are a union on ``format``. Each format has a *listing*: the settings that its list of clips depends on, and
+the functions that make the list, which stand in one module for each format. A data set is a listing plus the rest.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from asdpipe.config.base import Name, PositiveInt, Section
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.data.dcase.years import YEARS, unknown_machines
 from asdpipe.data.demo.names import machine_types as demo_machine_types
+from asdpipe.imports import called
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 # Folders may have spaces and umlauts; braces are Snakemake's.
 MachineType = Annotated[str, Field(pattern=r"^[^/\\{}]+$")]
@@ -35,12 +35,12 @@ class Decoding(Section):
     on_bad_clip: OnBadClip = Field("fail", description="Stop and list the bad clips, or leave them out and list them.")
 
 
-def _settings(section: Section, kind: type[Kind]) -> Kind:
+def settings_of(section: Section, kind: type[Kind]) -> Kind:
     """Return those settings of a section that ``kind`` has."""
     return kind.model_validate(section.model_dump(include=set(kind.model_fields)))
 
 
-def _own_keys(**formats: type[Section]) -> Callable[[Any], Any]:
+def own_keys(**formats: type[Section]) -> Callable[[Any], Any]:
     """Return a validator that says which format a key belongs to, if not to the one that is set."""
 
     def validator(values: Any) -> Any:
@@ -60,12 +60,14 @@ def _own_keys(**formats: type[Section]) -> Callable[[Any], Any]:
     return validator
 
 
-# Data sets ------------------------------------------------------------------------------------------------------------
+# Listings -------------------------------------------------------------------------------------------------------------
 
-DATASET_FORMAT = "'dcase' folders and names; 'folder': one's own, a folder per machine type; 'demo': generated."
+FORMAT = "'dcase' folders and names; 'folder': one's own, a folder per machine type; 'demo': generated."
 
 
-class _Machines(Section):
+class _Listing(Section):
+    module: ClassVar[str]
+    """Where the functions of the format are; they take those settings that are among their parameters."""
     machines: tuple[MachineType, ...] | None = Field(
         None, description="Only these machine types; none: all that are there."
     )
@@ -73,22 +75,92 @@ class _Machines(Section):
     @field_validator("machines", "parts", check_fields=False)
     @classmethod
     def _in_order(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        # Their order means nothing, so it must not run anything again.
+        # Their order means nothing, so changing it must not re-run anything.
         return None if names is None else tuple(sorted(set(names)))
 
+    def _call(self, function: str, *arguments: Any, truth: Path | None = None) -> Any:
+        return called(f"{self.module}.{function}", *arguments, **self.model_dump(), truth=truth)
 
-class _Parts(_Machines):
+    def machine_types(self, root: Path) -> list[str]:
+        """Return the machine types by the folders there are, those of the development set first.
+
+        Raises:
+            UserError: a folder is missing or its name cannot be used.
+        """
+        return list(self._call("machine_types", root))
+
+    def watched(self, root: Path, split: str) -> list[str]:
+        """Return the folders whose modification time changes when clips of a split are added or removed.
+
+        Args:
+            split: train, test or supplemental; no folder has to do with another one.
+
+        Raises:
+            UserError: a folder is missing or its name cannot be used.
+        """
+        return list(self._call("clip_folders", root, split))
+
+    def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
+        """Return a digest of what csv files say of the clips of a split; "" if they say nothing.
+
+        Args:
+            truth: folder with the ground truth; None: root/ground_truth, if there.
+
+        Raises:
+            UserError: a csv file cannot be read.
+        """
+        return str(self._call("facts", root, split, truth=truth))
+
+    def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of one split (table ``clips``), without what only the ground truth knows.
+
+        Args:
+            truth: folder with the ground truth; None: root/ground_truth, if there. It may have attributes of
+                training clips that the challenge hid.
+
+        Raises:
+            UserError: folders, files, names or csv files do not fit.
+        """
+        return self._call("list_clips", root, dataset_name, split, truth=truth)
+
+    def truth_files(self, root: Path, truth: Path | None) -> list[str]:
+        """Return the files of the ground truth that ``label_clips`` may read; its arguments and errors."""
+        return list(self._call("truth_files", root, truth=truth))
+
+    def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
+        """Return the manifest of all splits in its final order, with the labels of the ground truth.
+
+        Args:
+            clips: what ``list_clips`` returned of every split, one below the other.
+            truth: folder with the ground truth; None: root/ground_truth, if there.
+
+        Raises:
+            UserError: ground truth and clips do not belong together, or the numbers of clips are not the published.
+        """
+        return self._call("label_clips", clips, root, truth=truth)
+
+    @property
+    def listed_by(self) -> str:
+        """Dotted name of the function that lists clips."""
+        return f"{self.module}.list_clips"
+
+    @property
+    def labelled_by(self) -> str:
+        """Dotted name of the function that joins lists and labels."""
+        return f"{self.module}.label_clips"
+
+
+class _DcaseLayout(_Listing):
+    module: ClassVar = "asdpipe.data.dcase.manifest"
     parts: tuple[Literal["dev", "eval"], ...] = Field(
         ("dev", "eval"), min_length=1, description="Development and evaluation set, or one of them."
     )
 
 
-class DcaseListing(_Parts):
+class DcaseListing(_DcaseLayout):
     """What the list of clips depends on: DCASE's folders and names."""
 
-    target: ClassVar = "asdpipe.data.dcase.manifest.list_clips"
-    label_target: ClassVar = "asdpipe.data.dcase.manifest.label_clips"
-    format: Literal["dcase"] = Field(description=DATASET_FORMAT)
+    format: Literal["dcase"] = Field(description=FORMAT)
     year: Literal[2020, 2021, 2022, 2023, 2024, 2025] | None = Field(
         None,
         description="Year of DCASE Task 2: its archives, ground truth, counts and scoring; none: only DCASE's form.",
@@ -109,94 +181,11 @@ class DcaseListing(_Parts):
                 raise ValueError(message)
         return self
 
-    def machine_types(self, root: Path) -> list[str]:
-        """Return the machine types by the folders there are, those of the development set first.
 
-        Raises:
-            UserError: a folder is missing or its name cannot be used.
-        """
-        from asdpipe.data.dcase import manifest
-
-        found = manifest.machine_folders(root, self.machines, self.parts)
-        return list(dict.fromkeys(machine for _, machine, _ in found))
-
-    def watched(self, root: Path, split: str) -> list[str]:
-        """Return the paths whose modification time changes when clips of a split are added or removed.
-
-        Args:
-            split: train, test or supplemental; no path has to do with another one.
-
-        Returns:
-            Nothing if the split has no folder.
-
-        Raises:
-            UserError: a folder is missing or its name cannot be used.
-        """
-        from asdpipe.data.dcase import manifest
-
-        return manifest.clip_folders(root, split, self.machines, self.parts)
-
-    def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
-        """Return a digest of what csv files say of the clips of a split; "" if they say nothing.
-
-        Args:
-            truth: folder with the ground truth; None: root/ground_truth, if there.
-
-        Raises:
-            UserError: a csv file cannot be read.
-        """
-        from asdpipe.data.dcase import manifest
-
-        revealed = self.revealed_attributes
-        return manifest.facts(
-            root, split, self.machines, year=self.year, parts=self.parts, truth=truth, revealed=revealed
-        )
-
-    def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of one split (table ``clips``), without what only the ground truth knows.
-
-        Args:
-            truth: folder with the ground truth; None: root/ground_truth, if there. It may have attributes of
-                training clips that the challenge hid.
-
-        Raises:
-            UserError: folders, files, names or csv files do not fit.
-        """
-        from asdpipe.data.dcase import manifest
-
-        return manifest.list_clips(root, dataset_name, split, truth=truth, **self._of_year())
-
-    def truth_files(self, root: Path, truth: Path | None) -> list[str]:
-        """Return the files of the ground truth that ``label_clips`` may read; its arguments and errors."""
-        from asdpipe.data.dcase import manifest
-
-        return manifest.truth_files(root, self.year, truth)
-
-    def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of all splits in its final order, with the labels of the ground truth.
-
-        Args:
-            clips: what ``list_clips`` returned of every split, one below the other.
-            truth: folder with the ground truth; None: root/ground_truth, if there.
-
-        Raises:
-            UserError: ground truth and clips do not belong together, or the numbers of clips are not the published.
-        """
-        from asdpipe.data.dcase import manifest
-
-        return manifest.label_clips(clips, root, truth=truth, **self._of_year())
-
-    def _of_year(self) -> dict[str, Any]:
-        settings = self.model_dump(include={"machines", "year", "parts", "check_counts"})
-        return settings | {"revealed": self.revealed_attributes}
-
-
-class DemoListing(_Parts):
+class DemoListing(_DcaseLayout):
     """What the list of clips depends on: a generated data set in DCASE's layout."""
 
-    target: ClassVar = DcaseListing.target
-    label_target: ClassVar = DcaseListing.label_target
-    format: Literal["demo"] = Field(description=DATASET_FORMAT)
+    format: Literal["demo"] = Field(description=FORMAT)
 
     def machine_types(self, root: Path) -> list[str]:
         """Return the machine types."""
@@ -210,78 +199,24 @@ class DemoListing(_Parts):
         """Return "": its csv files are generated with the clips."""
         return ""
 
-    def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of one split (table ``clips``)."""
-        return self._as_dcase().list_clips(root, dataset_name, split, truth)
-
     def truth_files(self, root: Path, truth: Path | None) -> list[str]:
         """Return nothing: file names say the labels."""
         return []
 
-    def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of all splits, listed one below the other, in its final order."""
-        return self._as_dcase().label_clips(clips, root, truth)
 
-    def _as_dcase(self) -> DcaseListing:
-        return DcaseListing(format="dcase", machines=self.machines, parts=self.parts)
-
-
-class FolderListing(_Machines):
+class FolderListing(_Listing):
     """What the list of clips depends on: one's own recordings."""
 
-    target: ClassVar = "asdpipe.data.own_machines.list_clips"
-    label_target: ClassVar = "asdpipe.data.own_machines.merge_splits"
-    format: Literal["folder"] = Field(description=DATASET_FORMAT)
+    module: ClassVar = "asdpipe.data.own_machines"
+    format: Literal["folder"] = Field(description=FORMAT)
     table: str | None = Field(
         None,
         description="'folder': csv with domain, section, attributes, labels, below root; none: clips.csv if there.",
     )
 
-    def machine_types(self, root: Path) -> list[str]:
-        """Return the machine types by name, with the errors of ``watched``."""
-        from asdpipe.data import own_machines
-
-        return [machine for machine, _ in own_machines.machine_folders(root, self.machines)]
-
-    def watched(self, root: Path, split: str) -> list[str]:
-        """Return the folders whose modification time changes when clips of a split are added or removed.
-
-        Raises:
-            UserError: a folder is missing, misplaced, or its name cannot be used.
-        """
-        from asdpipe.data import own_machines
-
-        return own_machines.clip_folders(root, split, self.machines)
-
-    def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
-        """Return a digest of the rows of the csv that concern a split; "" if there are none.
-
-        Raises:
-            UserError: the csv is missing or cannot be read.
-        """
-        from asdpipe.data import own_machines
-
-        return own_machines.facts(root, split, self.table)
-
-    def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of one split (table ``clips``); empty for supplemental, which is DCASE's.
-
-        Raises:
-            UserError: folders, files or the csv do not fit.
-        """
-        from asdpipe.data import own_machines
-
-        return own_machines.list_clips(root, dataset_name, split, self.machines, self.table)
-
     def truth_files(self, root: Path, truth: Path | None) -> list[str]:
         """Return nothing: folders and the csv say the labels."""
         return []
-
-    def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of all splits, listed one below the other, in its final order."""
-        from asdpipe.data import own_machines
-
-        return own_machines.merge_splits(clips)
 
 
 Listing = Annotated[DemoListing | DcaseListing | FolderListing, Discriminator("format")]
@@ -293,7 +228,11 @@ class LabelSettings(Section):
     listing: Listing
 
 
+# Data sets ------------------------------------------------------------------------------------------------------------
+
+
 class _Dataset(Decoding):
+    listing_kind: ClassVar[type[_Listing]]
     scoring: Score | None = Field(
         None, description="Official score: formula of 2020, of 2021, or of 2022 and later; none: that of the year."
     )
@@ -328,7 +267,12 @@ class _Dataset(Decoding):
     @property
     def decoding(self) -> Decoding:
         """The settings that decoding depends on."""
-        return _settings(self, Decoding)
+        return settings_of(self, Decoding)
+
+    @property
+    def listing(self) -> Any:
+        """The settings that the list of clips depends on."""
+        return settings_of(self, self.listing_kind)
 
 
 class DemoSize(Section):
@@ -350,6 +294,7 @@ class DemoRecordings(Section):
 class DemoDataset(DemoListing, _Dataset):
     """A generated data set."""
 
+    listing_kind: ClassVar = DemoListing
     root: ClassVar[None] = None
     year: ClassVar[None] = None
     ground_truth: ClassVar[None] = None
@@ -358,17 +303,13 @@ class DemoDataset(DemoListing, _Dataset):
     @property
     def recordings(self) -> DemoRecordings:
         """The settings that the recordings depend on."""
-        return _settings(self, DemoRecordings)
-
-    @property
-    def listing(self) -> DemoListing:
-        """The settings that the list of clips depends on."""
-        return _settings(self, DemoListing)
+        return settings_of(self, DemoRecordings)
 
 
 class DcaseDataset(DcaseListing, _Dataset):
     """A data set of DCASE Task 2, or in its form."""
 
+    listing_kind: ClassVar = DcaseListing
     root: str | None = Field(
         None, description="Folder of the data set; may contain {data_root}. None: downloads/NAME, fetched (needs year)."
     )
@@ -411,11 +352,6 @@ class DcaseDataset(DcaseListing, _Dataset):
         of_year: dict[int | None, Score] = {2020: "dcase2020", 2021: "dcase2021"}
         return self.scoring or of_year.get(self.year, "dcase2022")
 
-    @property
-    def listing(self) -> DcaseListing:
-        """The settings that the list of clips depends on."""
-        return _settings(self, DcaseListing)
-
     def machine_types(self, root: Path) -> list[str]:
         """Return the machine types by the folders there are; those of the year if they are fetched."""
         if not self.fetched or self.year is None:
@@ -427,186 +363,19 @@ class DcaseDataset(DcaseListing, _Dataset):
 class FolderDataset(FolderListing, _Dataset):
     """A data set of one's own recordings."""
 
+    listing_kind: ClassVar = FolderListing
     year: ClassVar[None] = None
     ground_truth: ClassVar[None] = None
     root: str | None = Field(None, description="Folder of the data set; may contain {data_root}.")
 
-    @property
-    def listing(self) -> FolderListing:
-        """The settings that the list of clips depends on."""
-        return _settings(self, FolderListing)
-
 
 Dataset = Annotated[
     Annotated[DemoDataset | DcaseDataset | FolderDataset, Discriminator("format")],
-    BeforeValidator(_own_keys(demo=DemoDataset, dcase=DcaseDataset, folder=FolderDataset)),
+    BeforeValidator(own_keys(demo=DemoDataset, dcase=DcaseDataset, folder=FolderDataset)),
 ]
 
 
-# External pools -------------------------------------------------------------------------------------------------------
-
-POOL_FORMAT = (
-    "'audioset': audio files or parquet shards with segment csvs; 'folder': any audio files with a csv of labels; "
-    "'demo': generated."
-)
-
-
-class _Shards(Section):
-    shards: int = Field(1, ge=1, le=100_000, description="Parts that are packed and scored separately.")
-
-
-class AudioSetListing(_Shards):
-    """What the list of clips depends on: AudioSet in one of its layouts."""
-
-    target: ClassVar = "asdpipe.data.pools.audioset.list_clips"
-    format: Literal["audioset"] = Field(description=POOL_FORMAT)
-
-    def watched(self, root: Path) -> list[str]:
-        """Return the folders and tables whose modification time changes when clips or labels change.
-
-        Raises:
-            UserError: a folder is missing.
-        """
-        from asdpipe.data.pools import audioset
-
-        return audioset.clip_folders(root)
-
-    def list_clips(self, root: Path, name: str) -> "tuple[pa.Table, pd.DataFrame]":
-        """Return the manifest (table ``pool_clips``), and what is left out (clip, reason).
-
-        Raises:
-            UserError: audio or a csv is missing or damaged, or no clip has a label.
-        """
-        from asdpipe.data.pools import audioset
-
-        return audioset.list_clips(root, name, self.shards)
-
-
-class DemoPoolListing(_Shards):
-    """What the list of clips depends on: a generated pool in AudioSet's layout."""
-
-    target: ClassVar = AudioSetListing.target
-    format: Literal["demo"] = Field(description=POOL_FORMAT)
-
-    def watched(self, root: Path) -> list[str]:
-        """Return the folder that is generated as a whole."""
-        return [str(root)]
-
-    def list_clips(self, root: Path, name: str) -> "tuple[pa.Table, pd.DataFrame]":
-        """Return the manifest (table ``pool_clips``), and what is left out (clip, reason)."""
-        return AudioSetListing(format="audioset", shards=self.shards).list_clips(root, name)
-
-
-class PoolTable(Section):
-    """The csv of a pool of any audio files (``format: folder``)."""
-
-    file: str = Field("labels.csv", description="The csv, below root; its first line names the columns.")
-    clip_column: str = Field("file", description="Column of the audio files: path below root, or name, or stem.")
-    label_column: str = Field("label", description="Column of the label; several are separated by ; or ,.")
-
-
-class FolderPoolListing(_Shards):
-    """What the list of clips depends on: any audio files with a csv of labels."""
-
-    target: ClassVar = "asdpipe.data.pools.labelled_files.list_clips"
-    format: Literal["folder"] = Field(description=POOL_FORMAT)
-    table: PoolTable = PoolTable()
-
-    def watched(self, root: Path) -> list[str]:
-        """Return the folders and the csv whose modification time changes when clips or labels change.
-
-        Raises:
-            UserError: the folder or the csv is missing.
-        """
-        from asdpipe.data.pools import labelled_files
-
-        return labelled_files.clip_folders(root, self.table.file)
-
-    def list_clips(self, root: Path, name: str) -> "tuple[pa.Table, pd.DataFrame]":
-        """Return the manifest (table ``pool_clips``), and what is left out (clip, reason).
-
-        Raises:
-            UserError: the folder, the csv or a column is missing, or no clip has a label.
-        """
-        from asdpipe.data.pools import labelled_files
-
-        return labelled_files.list_clips(root, name, self.shards, **self.table.model_dump())
-
-
-PoolListing = Annotated[DemoPoolListing | AudioSetListing | FolderPoolListing, Discriminator("format")]
-
-
-class _Pool(Decoding):
-    packed: bool = Field(
-        True,
-        description="Decode once and keep 16 kHz samples (32 kB a second), or decode the files anew in every stage.",
-    )
-    on_bad_clip: OnBadClip = Field("skip", description="Stop and list the bad clips, or leave them out and list them.")
-
-    @property
-    def decoding(self) -> Decoding:
-        """The settings that decoding depends on."""
-        return _settings(self, Decoding)
-
-
-class DemoPoolSize(Section):
-    """Size of the generated external pool (``format: demo``)."""
-
-    seed: int = Field(0, ge=0, description="Seed of the generator.")
-    clips_per_class: PositiveInt = Field(100, description="Clips of each class.")
-
-
-class DemoPoolRecordings(Section):
-    """What the recordings of a generated pool depend on."""
-
-    clip_seconds: float
-    demo: DemoPoolSize
-
-
-class DemoPool(DemoPoolListing, _Pool):
-    """A generated external pool."""
-
-    root: ClassVar[None] = None
-    clip_seconds: float = Field(10.0, gt=0, description="Length of generated clips ('demo'), in s.")
-    demo: DemoPoolSize = DemoPoolSize()
-
-    @property
-    def recordings(self) -> DemoPoolRecordings:
-        """The settings that the recordings depend on."""
-        return _settings(self, DemoPoolRecordings)
-
-    @property
-    def listing(self) -> DemoPoolListing:
-        """The settings that the list of clips depends on."""
-        return _settings(self, DemoPoolListing)
-
-
-class AudioSetPool(AudioSetListing, _Pool):
-    """AudioSet, in one of its layouts."""
-
-    root: str | None = Field(None, description="Folder of the pool; may contain {data_root}.")
-
-    @property
-    def listing(self) -> AudioSetListing:
-        """The settings that the list of clips depends on."""
-        return _settings(self, AudioSetListing)
-
-
-class FolderPool(FolderPoolListing, _Pool):
-    """Any audio files with a csv of labels."""
-
-    root: str | None = Field(None, description="Folder of the pool; may contain {data_root}.")
-
-    @property
-    def listing(self) -> FolderPoolListing:
-        """The settings that the list of clips depends on."""
-        return _settings(self, FolderPoolListing)
-
-
-Pool = Annotated[
-    Annotated[DemoPool | AudioSetPool | FolderPool, Discriminator("format")],
-    BeforeValidator(_own_keys(demo=DemoPool, audioset=AudioSetPool, folder=FolderPool)),
-]
+# Downloads ------------------------------------------------------------------------------------------------------------
 
 
 class Download(Section):

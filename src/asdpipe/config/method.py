@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 from asdpipe.config.base import Name, PositiveInt, Section, canonical_json, with_kind
 from asdpipe.config.data import Decoding
 from asdpipe.imports import built
-from asdpipe.models.build import EXTRACTORS
+from asdpipe.models.kinds import EXTRACTORS
 
 # ---------------------------------------------------------------- labels
 
@@ -21,6 +21,8 @@ class MachineLabels(Section):
     """Classes are machine types (unlabelled)."""
 
     target: ClassVar = "asdpipe.method.classes.MachineLabels"
+    by_machine: ClassVar = True
+    """Whether a machine type is one class, whatever its clips."""
     kind: Literal["machine"] = "machine"
 
 
@@ -28,6 +30,7 @@ class AttributeLabels(Section):
     """Classes are machine type, section and attributes (labelled)."""
 
     target: ClassVar = "asdpipe.method.classes.AttributeLabels"
+    by_machine: ClassVar = False
     kind: Literal["attribute"] = "attribute"
 
 
@@ -49,7 +52,9 @@ class MultiResolution(_Network):
     target: ClassVar = EXTRACTORS["multi_resolution"]
     kind: Literal["multi_resolution"] = "multi_resolution"
     width: int = Field(128, ge=8, le=1024, multiple_of=8, description="Channels and size of each branch's embedding.")
-    windows: tuple[int, ...] = Field((4096, 128), min_length=1, description="STFT window of each branch, in samples.")
+    windows: tuple[int, ...] = Field(
+        (4096, 128), min_length=1, max_length=16, description="STFT window of each branch, in samples."
+    )
     f_min: float = Field(200.0, ge=0, lt=8000, description="Lowest frequency the STFT branches see, in Hz.")
     dft_kernels: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (256, 64, 16), description="Kernel sizes of the DFT branch."

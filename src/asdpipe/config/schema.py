@@ -12,8 +12,9 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from pydantic_core import InitErrorDetails
 
 from asdpipe.config.base import Name, PositiveInt, Section, merge
-from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, DemoPool, Download, Pool
+from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, Download
 from asdpipe.config.method import KNOWN_METHODS, Method, Sections
+from asdpipe.config.pools import DemoPool, Pool
 from asdpipe.data.dcase.years import YEARS
 from asdpipe.errors import UserError
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from asdpipe.config.data import Listing, PoolListing
+from asdpipe.config.data import Listing
 from asdpipe.config.method import Backend, Labels, Loss, Network, Training, Triplet
+from asdpipe.config.pools import PoolListing
 
 BUILT: dict[str, Any] = {
     "labels": Labels,
@@ -30,9 +31,9 @@ def targets(settings: Mapping[str, Any]) -> list[str]:
     if "format" in settings:
         kind: Any = PoolListing if "shards" in settings else Listing
         own = {name: value for name, value in settings.items() if name not in OPTIONS}
-        found.append(TypeAdapter(kind).validate_python(own).target)
+        found.append(TypeAdapter(kind).validate_python(own).listed_by)
     if "listing" in settings:
-        found.append(TypeAdapter(Listing).validate_python(settings["listing"]).label_target)
+        found.append(TypeAdapter(Listing).validate_python(settings["listing"]).labelled_by)
     return sorted(filter(None, found))
 
 

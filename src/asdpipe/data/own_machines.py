@@ -110,7 +110,7 @@ def list_clips(
     return add_headers(pd.DataFrame(rows, columns=columns), [clip.path for clip in clips.values()])
 
 
-def merge_splits(clips: pd.DataFrame) -> pd.DataFrame:
+def label_clips(clips: pd.DataFrame) -> pd.DataFrame:
     """Return the listed clips of both splits machine type by machine type, training clips first."""
     return in_order(clips, [(row.machine, SPLITS.index(row.split)) for row in clips.itertuples()])
 
@@ -147,6 +147,11 @@ def machine_folders(root: Path, machines: Iterable[str] | None = None) -> list[t
     for name in wanted:
         _check_machine(folders[name])
     return [(name, folders[name]) for name in wanted]
+
+
+def machine_types(root: Path, machines: Iterable[str] | None = None) -> list[str]:
+    """Return the machine types by name; arguments and errors of ``machine_folders``."""
+    return [machine for machine, _ in machine_folders(root, machines)]
 
 
 def clip_folders(root: Path, split: str, machines: Iterable[str] | None = None) -> list[str]:

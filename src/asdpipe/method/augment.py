@@ -1,6 +1,7 @@
-"""What training does to waveforms: tiling (paper §5.1), mixup (§3.2) and background-noise positives (eq. 8).
+"""Augmentation of waveforms and embeddings in training.
 
-And to embeddings: the exchange of branches (FeatEx, the paper's reference [60]).
+Waveforms: tiling (paper §5.1), mixup (§3.2), background noise for positives (eq. 8). Embeddings: exchange of branches
+(FeatEx, the paper's reference [60]).
 """
 
 from typing import Literal
@@ -12,7 +13,7 @@ from torch import Generator, Tensor
 
 
 def tile(clip: NDArray[np.int16], num_samples: int, offset: int = 0) -> NDArray[np.int16]:
-    """Return ``num_samples`` of the clip from ``offset`` on, the clip repeated as often as needed.
+    """Repeat the clip as often as needed and return ``num_samples`` of it from ``offset`` on.
 
     Raises:
         ValueError: the clip is empty.
@@ -27,7 +28,7 @@ def tile(clip: NDArray[np.int16], num_samples: int, offset: int = 0) -> NDArray[
 
 
 def random_offset(length: int, num_samples: int, generator: np.random.Generator) -> int:
-    """Draw where training starts in a clip: anywhere in a repeated clip, anywhere that fits in a longer one."""
+    """Draw the first sample of a training crop: anywhere in a clip that is repeated, else anywhere the crop fits."""
     return int(generator.integers(length - num_samples + 1 if length > num_samples else length))
 
 
@@ -42,9 +43,10 @@ def mixup(
     """Mix each clip, with the given probability, with a partner: lambda x + (1 - lambda) x', lambda ~ U(0, 1).
 
     Args:
-        x: waveforms (batch, samples); label: (batch, classes), mixed alike.
+        x: waveforms (batch, samples).
+        label: (batch, classes), mixed with the same weights.
         partner: the batch in reversed order, or a random permutation.
-        generator: CPU generator; draws do not depend on the device of ``x``.
+        generator: CPU generator, so that draws do not depend on the device of ``x``.
     """
     size = len(x)
     weight = torch.rand(size, generator=generator)
@@ -57,17 +59,17 @@ def mixup(
 def exchange_branches(
     embedding: Tensor, label: Tensor, *, probability: float, generator: Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Replace, with the given probability, all branches of a clip but the first by those of other clips (FeatEx).
+    """Replace, with the given probability, all but the first branch of a clip by branches of other clips (FeatEx).
 
-    The second branch comes from the batch in reversed order, as in Wilkinghoff's released code. That code has two
-    branches; every further one comes from a random permutation of its own. An exchanged clip's class says from which
-    classes its branches come: the labels get one block of classes for clips as they are and one for each branch,
-    (y, 0, ..., 0) or (0, y_1 / K, ..., y_K / K) with y_k the label of the clip that gave branch k.
+    The second branch comes from the batch in reversed order, as in Wilkinghoff's released code, which has two
+    branches. Each further branch comes from its own random permutation. Labels are extended by one block of classes per
+    branch. An unchanged clip has the label (y, 0, ..., 0). An exchanged clip has (0, y_1 / K, ..., y_K / K), where y_k
+    is the label of the clip that branch k comes from.
 
     Args:
         embedding: (batch, K, width), K >= 2 branches.
-        label: (batch, classes), also mixed ones.
-        generator: CPU generator; draws do not depend on the device of ``embedding``.
+        label: (batch, classes), possibly mixed.
+        generator: CPU generator, so that draws do not depend on the device of ``embedding``.
 
     Returns:
         Embeddings (batch, K, width) and labels (batch, (K + 1) * classes).
@@ -88,14 +90,14 @@ def exchange_branches(
 def noise_partners(
     machine: Tensor, noise_from: Literal["other_machine", "same_machine"], generator: Generator | None = None
 ) -> Tensor:
-    """Draw for every clip another clip of the batch as its background noise, uniformly among those allowed.
+    """Draw another clip of the batch as background noise for every clip, uniformly among the allowed clips.
 
     Args:
         machine: machine type of every clip, int (batch,) on the CPU.
-        noise_from: clips of another machine type (paper), or other clips of the same one.
+        noise_from: clips of another machine type (paper), or other clips of the same machine type.
 
     Returns:
-        Index of the partner, int64 (batch,); -1 where the batch has no allowed clip.
+        Index of the partner, int64 (batch,); -1 if the batch has no allowed clip.
     """
     same = machine[:, None] == machine[None, :]
     allowed = ~same if noise_from == "other_machine" else same & ~torch.eye(len(machine), dtype=torch.bool)
@@ -108,11 +110,11 @@ def noise_partners(
 
 
 def add_noise(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """Add noise scaled to a signal-to-noise ratio: x + 10^(-snr/20) |x|/|noise| noise (eq. 8).
+    """Add noise at a signal-to-noise ratio: x + 10^(-snr/20) |x|/|noise| noise (eq. 8). Silent noise adds nothing.
 
     Args:
         x, noise: waveforms (batch, samples).
-        snr_db: (batch,). A silent noise adds nothing.
+        snr_db: signal-to-noise ratio of each clip in dB, (batch,).
     """
     ratio = x.norm(dim=1) / noise.norm(dim=1).clamp(min=1e-12)
     return x + (10 ** (-snr_db / 20) * ratio)[:, None] * noise

@@ -15,16 +15,16 @@ FEAT_EX_PROBABILITY = 0.5
 class SubclusterAdaCos(nn.Module):
     """Sub-cluster AdaCos loss (SCAC) for soft labels (paper §3.2, after its reference [62]).
 
-    Every class has ``subclusters`` centres; p_c sums the softmax over the centres of class c, and the loss is
-    -sum_c y_c log p_c, averaged over the batch. The centres are columns of ``weight`` (dim, classes * subclusters),
-    those of class c at c * subclusters onwards; they start Xavier-uniform.
+    Every class has ``subclusters`` centres. p_c is the softmax summed over the centres of class c, and the loss is
+    -sum_c y_c log p_c, averaged over the batch. The centres are the columns of ``weight`` (dim, classes * subclusters),
+    initialised Xavier-uniform; those of class c start at column c * subclusters.
 
     Args:
-        dim: size D of the embeddings.
+        dim: embedding size D.
         num_classes: C.
         subclusters: S.
-        trainable: learn the centres, or leave them where they start.
-        adaptive: update the scale in every training step as AdaCos does, instead of sqrt(2) * ln(C * S - 1).
+        trainable: learn the centres, or keep their initial values.
+        adaptive: update the scale in every training step, as AdaCos does. Otherwise it is sqrt(2) * ln(C * S - 1).
     """
 
     scale: Tensor
@@ -44,7 +44,7 @@ class SubclusterAdaCos(nn.Module):
 
     def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
         """Return the loss, a float32 scalar, of embeddings (batch, dim) and soft labels (batch, classes)."""
-        # float32 and log-sum-exp: no -inf and no NaN when the caller works in half precision.
+        # float32 and log-sum-exp, so that half precision in the caller causes no -inf or NaN.
         cosine = F.normalize(embedding.float(), dim=1) @ F.normalize(self.weight.float(), dim=0)
         if self.adaptive and self.training:
             self._update_scale(cosine.detach(), label)
@@ -56,7 +56,7 @@ class SubclusterAdaCos(nn.Module):
     def _update_scale(self, cosine: Tensor, label: Tensor) -> None:
         """Set s = ln(mean over clips of sum over all centres of exp(s cos)) / cos(min(pi/4, median angle)).
 
-        The angle of a clip is that to the nearest centre of its class, weighted by its soft label.
+        The angle of a clip is the angle to the nearest centre of its class, weighted by its soft label.
         """
         nearest = cosine.unflatten(1, (self.num_classes, -1)).amax(dim=2).clamp(-1, 1).acos()
         median = (label * nearest).sum(dim=1).median()
@@ -69,14 +69,14 @@ class SubspaceLoss(nn.Module):
     """SCAC with fixed centres on z_cat plus, by default, SCAC with learned centres on every branch (eq. 1).
 
     FeatEx (Wilkinghoff, Self-Supervised Learning for Anomalous Sound Detection, ICASSP 2024, and its released code)
-    adds, with weight 1, a third part: SCAC with learned centres of (branches + 1) * C classes on z_cat after
-    ``exchange_branches`` with probability 0.5. There it stands beside the fixed centres alone: ``per_branch=False``.
+    adds a third term of weight 1: SCAC with learned centres of (branches + 1) * C classes on z_cat, after
+    ``exchange_branches`` with probability 0.5. Wilkinghoff uses it with the fixed centres only: ``per_branch=False``.
 
     Args:
-        branches, width: the network's output is (batch, branches, width).
+        branches, width: shape (batch, branches, width) of the network's output.
         num_classes, subclusters, adaptive: see SubclusterAdaCos.
-        per_branch: the sum over the branches in eq. 1.
-        feat_ex: the loss on exchanged branches; needs two branches or more.
+        per_branch: add the sum over the branches in eq. 1.
+        feat_ex: add the loss on exchanged branches; needs at least two branches.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SubspaceLoss(nn.Module):
             SubclusterAdaCos(width, num_classes, subclusters, trainable=True, adaptive=adaptive)
             for _ in range(branches if per_branch else 0)
         )
-        # Last, so that the other centres are the same with and without FeatEx.
+        # Initialised last, so that FeatEx does not change the other centres.
         self.exchanged = (
             SubclusterAdaCos(
                 branches * width, (branches + 1) * num_classes, subclusters, trainable=True, adaptive=adaptive
@@ -110,7 +110,7 @@ class SubspaceLoss(nn.Module):
     def forward(self, embedding: Tensor, label: Tensor, generator: Generator | None = None) -> Tensor:
         """Return the loss of embeddings (batch, branches, width) and soft labels (batch, classes).
 
-        FeatEx, and nothing else, draws from the CPU ``generator``.
+        Only FeatEx draws from the CPU ``generator``.
         """
         loss: Tensor = self.concatenated(embedding.flatten(1), label)
         for branch, scac in enumerate(self.subspaces):
@@ -135,7 +135,7 @@ def triplet_loss(
 ) -> Tensor:
     """Return max(0, gamma + 1 - s(a, p) + s(a, n)) with s = cosine / tau (eq. 10-11), over embeddings (batch, dim).
 
-    An empty batch gives 0. ``margin="gamma"`` leaves out the 1, which is what the released code amounts to.
+    An empty batch gives 0. ``margin="gamma"`` omits the 1, which is equivalent to the released code.
     """
     offset = gamma + 1 if margin == "gamma_plus_one" else gamma
     similar = F.cosine_similarity(anchor.float(), positive.float(), dim=1)

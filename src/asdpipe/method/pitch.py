@@ -1,9 +1,9 @@
-"""Pitch shift of the triplet's negatives (paper eq. 9): a phase vocoder, then resampling back to the old length.
+"""Pitch shift for the negatives of the triplet loss (paper eq. 9): phase vocoder, then resampling.
 
-The result is torchaudio's pitch_shift, to rounding. torchaudio resamples between two rates that are coprime for most
-semitones, with a bank of one dense filter per output phase: up to 8 GB. Only 13 to 25 taps of each filter are not
-zero, and only these are used. In the phase vocoder magnitudes and phase steps are computed once for all shifts of a
-batch.
+The result equals torchaudio's pitch_shift up to rounding. torchaudio resamples with a bank of one dense filter per
+output phase. The two rates are coprime for most semitones, so its bank takes up to 8 GB. Only 13 to 25 taps of each
+filter are non-zero, and only these are used here. Magnitudes and phase steps of the phase vocoder are computed once for
+all shifts of a batch.
 """
 
 import functools
@@ -20,38 +20,38 @@ from asdpipe.data.audio import SAMPLE_RATE
 
 WINDOW = 512
 HOP = 128
-# Zero crossings on each side of the windowed sinc, and the share of the band it keeps.
+# Zero crossings on each side of the windowed sinc, and cutoff as a share of the Nyquist frequency.
 LOWPASS_WIDTH = 6
 ROLLOFF = 0.99
-# Frames of the phase vocoder that are summed at once.
+# Frames of the phase vocoder that are summed in one block.
 SUM_BLOCK = 16
-# Output samples of a block, unless a period of the filters has more; and float32 numbers that fill a vector register.
+# Output samples of a block, at least one period of the filters; and float32 values per vector register.
 BLOCK, VECTOR = 4096, 8
 
 
 def stretch_rate(semitones: int) -> float:
-    """Return how many times as fast the clip is played before it is resampled: 2^(-semitones/12)."""
+    """Return the speed-up of the phase vocoder, before resampling: 2^(-semitones/12)."""
     return 2.0 ** (-semitones / 12)
 
 
 def resampling_ratio(semitones: int) -> Fraction:
-    """Return new over old sampling rate: the old one is whole, as in torchaudio (at most 0.14 cents off for ±12)."""
+    """Return new rate / old rate, the old rate rounded down as in torchaudio (error up to 0.14 cents for ±12)."""
     return Fraction(SAMPLE_RATE, int(SAMPLE_RATE / stretch_rate(semitones)))
 
 
 class Polar(NamedTuple):
-    """A complex STFT taken apart for the phase vocoder; all (batch, frames, bins)."""
+    """A complex STFT as magnitudes and phase steps for the phase vocoder; all (batch, frames, bins)."""
 
     magnitude: Tensor
     growth: Tensor
-    """Magnitude of the next frame less that of this one."""
+    """Magnitude of the next frame minus that of this one."""
     first_phase: Tensor
     """Phase of the first frame, (batch, 1, bins)."""
     step: Tensor
-    """Phase from each frame to the next, within half a turn."""
+    """Phase difference from each frame to the next, wrapped to [-pi, pi]."""
 
     def split(self, counts: list[int]) -> Iterator["Polar"]:
-        """Return views of so many clips each."""
+        """Return views of consecutive clips, ``counts[i]`` clips in the i-th."""
         return map(Polar, *(each.split(counts) for each in self))
 
 
@@ -62,7 +62,7 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
         x: waveforms (batch, samples), float32.
         semitones: whole numbers, int (batch,) on the CPU.
     """
-    # Sorted by shift, the clips of one shift are a slice.
+    # After sorting by shift, the clips of one shift are a slice.
     order = semitones.argsort(stable=True)
     values, counts = semitones.unique(return_counts=True)
     window = torch.hann_window(WINDOW, dtype=x.dtype, device=x.device)
@@ -78,34 +78,34 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
 def analyse(x: Tensor, window: Tensor) -> Polar:
     """Return magnitudes and phase steps of the STFT of waveforms (batch, samples)."""
     spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True).transpose(1, 2)
-    # Side by side in memory, as complex numbers lie, both would take twice the time.
+    # Interleaved as in complex tensors, the following operations take twice the time.
     real, imaginary = torch.view_as_real(spectrum).movedim(-1, 0).contiguous()
     phase = torch.atan2(imaginary, real)
     step = _differences(phase)
-    # Whole turns do not matter, but would cost precision when the steps are summed.
+    # Wrap the phase: full turns change nothing but cost precision when steps are summed.
     step -= (step / (2 * math.pi)).round_().mul_(2 * math.pi)
     magnitude = real.square_().add_(imaginary.square_()).sqrt_()
     return Polar(magnitude, _differences(magnitude), phase[:, :1], step)
 
 
 def _differences(x: Tensor) -> Tensor:
-    """Return each frame's difference to the next, (batch, frames, bins); after the last comes silence (torchaudio)."""
+    """Return next frame minus this one, (batch, frames, bins); silence follows the last frame, as in torchaudio."""
     return F.pad(x[:, 1:], (0, 0, 0, 1)).sub_(x)
 
 
 def stretch(polar: Polar, rate: float) -> Tensor:
-    """Return the complex STFT, (batch, frames, bins), of the clips played ``rate`` times as fast (phase vocoder)."""
+    """Return the complex STFT (batch, frames, bins) of the clips at ``rate`` times the speed (phase vocoder)."""
     times = torch.arange(0, polar.step.shape[1], rate, dtype=polar.step.dtype, device=polar.step.device)
     frame, fraction = times.long(), (times % 1.0)[:, None]
     magnitude = polar.growth.index_select(1, frame).mul_(fraction).add_(polar.magnitude.index_select(1, frame))
     phase = torch.cat([polar.first_phase, polar.step.index_select(1, frame[:-1])], dim=1)
     phase = cumulative_sum(phase)
-    # Faster than torch.polar, which is not vectorised.
+    # torch.polar is slower, because it is not vectorised.
     return torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
 
 
 def cumulative_sum(x: Tensor) -> Tensor:
-    """Return the sums over the frames, so far, of (batch, frames, bins): torch.cumsum(dim=1), which jumps in memory."""
+    """Return the cumulative sum over frames of (batch, frames, bins); torch.cumsum(dim=1) uses the cache badly."""
     blocks = F.pad(x, (0, 0, 0, -x.shape[1] % SUM_BLOCK)).unflatten(1, (-1, SUM_BLOCK))
     for frame in range(1, SUM_BLOCK):
         blocks[:, :, frame] += blocks[:, :, frame - 1]
@@ -116,7 +116,7 @@ def cumulative_sum(x: Tensor) -> Tensor:
 def synthesise(spectrum: Tensor, window: Tensor, num_samples: int) -> Tensor:
     """Return the waveforms (batch, num_samples) of complex STFTs (batch, frames, bins): torch.istft.
 
-    torch.istft looks at its result on a GPU and so waits for it.
+    torch.istft itself checks its result, which is a device sync on a GPU.
     """
     frames = torch.fft.irfft(spectrum, n=WINDOW) * window
     total = _overlap_add(frames)
@@ -126,7 +126,7 @@ def synthesise(spectrum: Tensor, window: Tensor, num_samples: int) -> Tensor:
 
 
 def _overlap_add(frames: Tensor) -> Tensor:
-    """Return the sum of frames (batch, frames, WINDOW) that start HOP samples apart."""
+    """Overlap-add frames (batch, frames, WINDOW) that start HOP samples apart; return (batch, samples)."""
     parts = frames.unflatten(2, (-1, HOP))
     count, overlap = parts.shape[1:3]
     total = frames.new_zeros(len(frames), count + overlap - 1, HOP)
@@ -145,7 +145,7 @@ def resample(x: Tensor, ratio: Fraction, num_samples: int) -> Tensor:
     filters = _filters(ratio.numerator, ratio.denominator, num_samples, x.device, x.dtype)
     blocks = -(-num_samples // len(filters.inputs))
     x = fit(F.pad(x, (filters.reach, 0)), (blocks - 1) * filters.period + filters.end)
-    # Output sample i of every block is a sum of the same rows with the same weights: an embedding bag.
+    # Output sample i of every block weights the same input samples in the same way, which is an embedding bag.
     columns = x.unfold(1, filters.end, filters.period).permute(2, 0, 1).flatten(1)
     columns = F.pad(columns, (0, -columns.shape[1] % VECTOR))
     resampled = F.embedding_bag(filters.inputs, columns, per_sample_weights=filters.taps, mode="sum")
@@ -153,7 +153,7 @@ def resample(x: Tensor, ratio: Fraction, num_samples: int) -> Tensor:
 
 
 class Filters(NamedTuple):
-    """Windowed sincs for a block of output samples; its input starts ``reach`` samples before it."""
+    """Windowed sinc filters of one block of output samples; the block reads from ``reach`` samples before its start."""
 
     inputs: Tensor
     """Input samples that each filter reads, int32 (output samples, taps)."""
@@ -163,7 +163,7 @@ class Filters(NamedTuple):
     """Number of input samples from one block to the next."""
     reach: int
     end: int
-    """Number of input samples that a block needs."""
+    """Number of input samples that a block reads."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -176,6 +176,6 @@ def _filters(new: int, old: int, num_samples: int, device: torch.device, dtype: 
     index = first[:, None] + torch.arange(int(2 * width) + 1)
     t = ((index - position[:, None]) * cutoff).clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
     taps = torch.sinc(t) * torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2 * cutoff
-    # Plain numbers, taken here once: on a GPU reading one of a tensor waits for all work before it.
+    # As Python numbers, cached here: reading them from a GPU tensor would be a device sync.
     reach, end = -int(first[0]), int(index[-1, -1]) + 1
     return Filters((index + reach).int().to(device), taps.to(device, dtype), periods * old, reach, reach + end)

@@ -16,7 +16,7 @@ class PseudoLabels(NamedTuple):
     cluster: NDArray[np.int32]
     """(clips,): index of the nearest centroid of the clip's own machine type and domain."""
     reduced: list[tuple[str, str, int, int]]
-    """(machine, domain, clusters used, clusters asked for) where there were fewer distinct clips than clusters."""
+    """(machine, domain, clusters used, clusters requested) wherever there were too few distinct clips."""
 
 
 def pseudo_labels(
@@ -32,9 +32,10 @@ def pseudo_labels(
 
     Args:
         embedding: (clips, dim), original training clips only.
-        machine: machine type of each clip; domain: "source" or "target".
-        k_source, k_target: clusters per machine type, or as many as there are distinct clips where those are fewer.
-        seed: of k-means.
+        machine: machine type of each clip.
+        domain: "source" or "target" for each clip.
+        k_source, k_target: clusters per machine type, limited to the number of distinct clips.
+        seed: seed of k-means.
     """
     unit = normalize(embedding)
     machines, domains = np.asarray(machine), np.asarray(domain)
@@ -50,5 +51,5 @@ def pseudo_labels(
 
 
 def pseudo_label_ari(attributes: Sequence[str], pseudo_label: Sequence[str]) -> float:
-    """Return the adjusted Rand index of pseudo-labels against the true operating states."""
+    """Return the adjusted Rand index of pseudo-labels and true attributes."""
     return float(adjusted_rand_score(attributes, pseudo_label))

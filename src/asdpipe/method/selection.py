@@ -12,11 +12,11 @@ class Selection(NamedTuple):
     """The selected external clips, machine type by machine type, most similar first."""
 
     row: NDArray[np.int64]
-    """(selected,): row of the candidate that was selected."""
+    """(selected,): row of the selected candidate."""
     rank: NDArray[np.int64]
     """(selected,): 1 for the most similar clip of its machine type."""
     n_out: dict[int, int]
-    """Candidates of each machine type once every clip has one machine type (N_out); none: left out."""
+    """N_out, candidates per machine type after each clip is assigned to one; machine types without any are absent."""
 
 
 def select(
@@ -26,15 +26,15 @@ def select(
     n_max: int,
     assign: Literal["most_similar", "rarest"] = "most_similar",
 ) -> Selection:
-    """Give every candidate clip one machine type and keep the N_ex = min(N_out, N_max) lowest scores of each (eq. 7).
-
-    Args:
-        clip, machine, score: (candidates,): one row per clip and machine type whose threshold the clip passes.
-        n_max: cap per machine type.
-        assign: which machine type keeps a clip that several accept: the one with the lowest score (paper), or the
-            one with the fewest candidates (released code). Ties go to the lower score, then the lower machine index.
+    """Assign every candidate clip to one machine type, then keep the N_ex = min(N_out, N_max) lowest scores (eq. 7).
 
     Equal scores are ranked by clip index, so the result does not depend on the order of the rows.
+
+    Args:
+        clip, machine, score: (candidates,), one row per clip and machine type whose threshold the clip passes.
+        n_max: maximum number of clips per machine type.
+        assign: machine type of a clip that several accept: the one with the lowest score (paper), or with the fewest
+            candidates (released code). Ties go to the lower score, then to the lower machine index.
     """
     keys = [machine, score]
     if assign == "rarest":
@@ -52,12 +52,12 @@ def select(
 
 
 def select_random(num_clips: int, num_machines: int, n_max: int, seed: int) -> tuple[NDArray[np.int64], Ints]:
-    """Draw N_max external clips per machine type at random, no clip twice (the control of Table 4).
+    """Draw N_max external clips per machine type at random, no clip twice (control experiment of Table 4).
 
-    Where the pool is too small for all, every machine type gets an equal share.
+    If the pool is too small, every machine type gets an equal share.
 
     Returns:
-        Clip indices and their machine indices, both (selected,), machine type by machine type.
+        Clip indices and machine indices, both (selected,), grouped by machine type.
     """
     each = min(n_max, num_clips // max(num_machines, 1))
     drawn = np.random.default_rng(seed).permutation(num_clips)[: each * num_machines]

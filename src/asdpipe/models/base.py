@@ -1,6 +1,11 @@
 """What all extractors have in common: a waveform in, one embedding per branch out."""
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
+
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class FeatureExtractor(nn.Module):

@@ -1,4 +1,4 @@
-"""From settings to extractors: the kinds there are, and how one is built from untrusted settings."""
+"""From untrusted settings to extractors."""
 
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -9,20 +9,14 @@ from pydantic import ConfigDict, ValidationError, create_model
 from asdpipe.errors import UserError
 from asdpipe.imports import imported
 from asdpipe.models.base import FeatureExtractor
-
-# By kind. Given by name: a step imports only the extractor that it uses.
-EXTRACTORS = {
-    "multi_resolution": "asdpipe.models.multi_resolution.MultiResolutionNetwork",
-    "log_mel": "asdpipe.models.log_mel.LogMelStatistics",
-    "autoencoder": "asdpipe.models.autoencoder.Autoencoders",
-}
+from asdpipe.models.kinds import EXTRACTORS
 
 
 def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
     """Return an untrained extractor.
 
     Args:
-        settings: ``kind``, and the arguments of its class.
+        settings: ``kind``, and the arguments of its class; its annotations say which values are possible.
         context: arguments that are no settings, such as num_samples; those that the class does not take are left out.
 
     Raises:
@@ -32,17 +26,19 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtra
     if not isinstance(kind, str) or kind not in EXTRACTORS:
         raise UserError(f"network.kind = {str(kind)[:100]!r}: there is no such kind; choose {', '.join(EXTRACTORS)}")
     extractor: type[FeatureExtractor] = imported(EXTRACTORS[kind])
-    hints = {name: hint for name, hint in get_type_hints(extractor.__init__).items() if name != "return"}
-    fields: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items()}
-    arguments = {**{name: value for name, value in settings.items() if name != "kind"}}
-    arguments |= {name: value for name, value in context.items() if name in hints}
+    hints = get_type_hints(extractor.__init__, include_extras=True)
+    fields: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items() if name != "return"}
+    arguments = {name: value for name, value in settings.items() if name != "kind"}
+    arguments |= {name: value for name, value in context.items() if name in fields}
+    strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     try:
-        checked = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)(**arguments)
+        checked = create_model("Arguments", __config__=strict, **fields)(**arguments)
         return extractor(**{name: getattr(checked, name) for name in arguments})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"network.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, RuntimeError, OverflowError, TypeError) as error:
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{'' if key in context else 'network.'}{key[:100]}: {first['msg']}") from None
+    except (ValueError, RuntimeError, ArithmeticError, TypeError) as error:
         raise UserError(str(error).partition("\n")[0]) from None
 
 

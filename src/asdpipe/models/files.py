@@ -58,11 +58,15 @@ def load_model(weights: Path, description: Path) -> FeatureExtractor:
     """
     said = _read_description(weights, description)
     context = {"num_samples": said.num_samples}
+    tensors = _read_weights(weights)
     try:
+        # Every item of a list, such as machine types, has weights of its own: a longer one costs no time.
+        if key := next((key for key, value in said.network.items() if len(tensors) < _length(value)), None):
+            raise UserError(f"network.{key[:100]} is longer than there are weights")
         expected = described_extractor(said.network, **context)
     except UserError as error:
         raise UserError(f"{description}: describes no possible network ({error}); delete it and run again") from None
-    tensors = _read_weights(weights, expected)
+    _check_weights(weights, tensors, expected)
     extractor = build_extractor(said.network, **context)
     extractor.load_state_dict(tensors)
     return extractor.eval()
@@ -85,18 +89,25 @@ def _read_description(weights: Path, description: Path) -> Description:
     return said
 
 
-def _read_weights(weights: Path, extractor: FeatureExtractor) -> dict[str, Tensor]:
-    """Return the tensors of a file; the extractor, of any device, has the names, shapes and types that are expected.
-
-    Raises:
-        UserError: the file is not safetensors, or has other tensors, or some that are not finite.
-    """
-    expected = extractor.state_dict()
+def _read_weights(weights: Path) -> dict[str, Tensor]:
     try:
         # The format holds numbers only: nothing in it is ever run.
-        tensors = safetensors.torch.load_file(weights)
+        return safetensors.torch.load_file(weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{weights}: is not a file of weights in safetensors ({error}); {_WAY_OUT}") from None
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 0
+
+
+def _check_weights(weights: Path, tensors: Mapping[str, Tensor], extractor: FeatureExtractor) -> None:
+    """Refuse tensors that have other names, shapes or types than those of an extractor, or are not finite.
+
+    Args:
+        weights: the file that they are of; extractor: on any device.
+    """
+    expected = extractor.state_dict()
     if names := sorted(tensors.keys() ^ expected.keys()):
         problem = "lacks" if names[0] in expected else "has an unknown tensor,"
         raise UserError(f"{weights}: {problem} {names[0][:100]!r}, among {len(names)} that differ; {_WAY_OUT}")
@@ -106,7 +117,6 @@ def _read_weights(weights: Path, extractor: FeatureExtractor) -> dict[str, Tenso
             raise UserError(f"{weights}: {name} is {_shown(*found)}, not {_shown(*wanted)}; {_WAY_OUT}")
         if tensor.is_floating_point() and not extractor.may_be_nan(name) and not tensor.isfinite().all():
             raise UserError(f"{weights}: {name} is not finite; {_WAY_OUT}")
-    return tensors
 
 
 _WAY_OUT = "it is of another network or damaged: delete it and run again"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchaudio.transforms import MelSpectrogram
 
 from asdpipe.data.audio import SAMPLE_RATE
-from asdpipe.models.base import FeatureExtractor
+from asdpipe.models.base import FeatureExtractor, PositiveInt
 
 BANDS = 64
 WINDOW = 1024
@@ -23,10 +23,12 @@ class LogMelStatistics(FeatureExtractor):
 
     embedding_shape = (1, 2 * BANDS)
 
-    def __init__(self, num_samples: int) -> None:
+    def __init__(self, num_samples: PositiveInt) -> None:
         super().__init__()
         self.num_samples = num_samples
-        self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS)
+        # Also where weights have no memory: torchaudio looks at the values.
+        with torch.device("cpu"):
+            self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS)
 
     def forward(self, x: Tensor) -> Tensor:
         decibel = 10 * torch.log10(self.mel(x) + 1e-10)

@@ -1,18 +1,22 @@
 """The multi-resolution feature extractor (paper §3.1): a waveform in, one embedding per branch out.
 
-Three branches look at the same clip: the magnitude spectrum of the whole signal (DFT branch) and magnitude
-spectrograms with a long and a short window (STFT branches). No convolution and no linear layer has a bias.
+Three branches embed the same clip: one its magnitude spectrum (DFT branch), two its magnitude spectrograms with a long
+and a short window (STFT branches). No convolution or linear layer has a bias.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asdpipe.data.audio import SAMPLE_RATE
-from asdpipe.models.base import FeatureExtractor
+from asdpipe.models.base import FeatureExtractor, PositiveInt
 from asdpipe.models.batch_norm import BatchNorm
+
+Sizes = Annotated[Sequence[PositiveInt], Field(max_length=16)]
 
 
 class SqueezeExcite(nn.Module):
@@ -29,7 +33,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            # Taken over the last dimensions, the mean's gradient would come in the other memory format.
+            # A mean over the last two dimensions would return its gradient in the other memory format.
             mean = x.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
         else:
             mean = x.flatten(2).mean(dim=2)
@@ -43,7 +47,7 @@ class DFTBranch(nn.Module):
     Input: float (batch, samples). Output: float (batch, width).
 
     Args:
-        num_samples: length of the signals; fixes the size of the first linear layer.
+        num_samples: length of the signals; it determines the size of the first linear layer.
         width: channels of every layer and size of the embedding (paper: 128).
         kernels, strides: of the three convolutions (paper: 256/64/16 and 64/32/4).
 
@@ -83,12 +87,12 @@ class DFTBranch(nn.Module):
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """Return the absolute values of a complex spectrum of any shape; on a CPU several times as fast as ``abs``."""
+    """Return the magnitude of a complex spectrum of any shape; several times as fast as ``abs`` on a CPU."""
     return torch.sqrt(spectrum.real.square() + spectrum.imag.square())
 
 
 def dft_output_length(num_samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Return the length (in steps) that the DFT branch's convolutions leave of a signal; below 1: too short."""
+    """Return the output length of the DFT branch's convolutions; below 1 the signal is too short."""
     length = num_samples // 2 + 1
     for kernel, stride in zip(kernels, strides, strict=True):
         length = (length - kernel) // stride + 1
@@ -156,7 +160,7 @@ class STFTBranch(nn.Module):
         self.register_buffer("window", hann / hann.square().sum().sqrt(), persistent=False)
         self.frequency_norm = BatchNorm(bins)
         channels = [width // 8, width // 4, width // 2, width]
-        # ReLU and maximum commute: after the pooling ReLU has a quarter of the values.
+        # ReLU and max-pooling commute; after pooling, ReLU has a quarter of the values.
         self.stem = nn.Sequential(
             nn.Conv2d(1, channels[0], 7, 2, bias=False),
             BatchNorm(channels[0]),
@@ -175,7 +179,7 @@ class STFTBranch(nn.Module):
     def spectrogram(self, x: Tensor) -> Tensor:
         """Return the magnitude spectrogram, float (batch, frames, bins ≥ f_min)."""
         stft = torch.stft(x, self.size, self.size // 2, window=self.window, pad_mode="reflect", return_complex=True)
-        # Frames first is how they lie in memory.
+        # torch.stft returns a transposed view; this is the order in memory.
         return magnitude(stft.transpose(1, 2)[..., self.first_bin :])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -192,7 +196,7 @@ def first_bin(window: int, f_min: float) -> int:
 
 
 def stft_output_length(size: int) -> int:
-    """Return what one axis (frames or bins) keeps after the stem and the four groups; below 1: too small."""
+    """Return the size of one axis (frames or bins) after the stem and the four groups; below 1 it was too small."""
     size = (size - 7) // 2 + 1
     size = (size - 3) // 2 + 1
     for _ in range(3):
@@ -209,12 +213,12 @@ class MultiResolutionNetwork(FeatureExtractor):
 
     def __init__(
         self,
-        num_samples: int,
-        width: int = 128,
-        windows: Sequence[int] = (4096, 128),
-        f_min: float = 200.0,
-        dft_kernels: Sequence[int] = (256, 64, 16),
-        dft_strides: Sequence[int] = (64, 32, 4),
+        num_samples: PositiveInt,
+        width: Annotated[int, Field(ge=8)] = 128,
+        windows: Annotated[Sequence[Annotated[int, Field(ge=32)]], Field(max_length=16)] = (4096, 128),
+        f_min: Annotated[float, Field(ge=0, lt=SAMPLE_RATE / 2)] = 200.0,
+        dft_kernels: Sizes = (256, 64, 16),
+        dft_strides: Sizes = (64, 32, 4),
     ) -> None:
         super().__init__()
         self.num_samples = num_samples

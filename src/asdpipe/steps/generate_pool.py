@@ -2,7 +2,7 @@
 
 from asdpipe.artifacts.files import whole_folder
 from asdpipe.config.base import read_settings
-from asdpipe.config.data import DemoPoolRecordings
+from asdpipe.config.pools import DemoPoolRecordings
 from asdpipe.data.demo.pool import write_pool
 from asdpipe.steps.options import OutFolder, Settings
 

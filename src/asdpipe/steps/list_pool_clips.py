@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from asdpipe.artifacts.files import write_csv, written
 from asdpipe.artifacts.tables import write_table
 from asdpipe.config.base import read_settings
-from asdpipe.config.data import PoolListing
+from asdpipe.config.pools import PoolListing
 from asdpipe.data.pools.files import shard_digests
 from asdpipe.steps.options import InFolder, OutFile, Settings, Text
 

@@ -37,7 +37,7 @@ def no_headers(monkeypatch):
 def test_a_full_year_has_the_published_counts_and_one_file_too_few_or_too_many_is_reported(tmp_path, no_headers, year):
     expected = write_year(tmp_path, year, counts="published")
     assert len(expected) == {2023: 16_800, 2024: 19_200}[year]
-    clips = list_all(tmp_path, "set", year=year, truth=GROUND_TRUTH, revealed=False)
+    clips = list_all(tmp_path, "set", year=year, truth=GROUND_TRUTH, revealed_attributes=False)
     same_manifest(clips, expected, "attributes")
 
     train = tmp_path / "dev_data/raw/valve/train"

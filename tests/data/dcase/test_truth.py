@@ -351,7 +351,12 @@ def test_hidden_attributes_are_revealed_or_stay_hidden(tmp_path, year, layout):
     write_truth(tmp_path / "truth", year, tmp_path / "tree")
     for revealed, column in ((True, "revealed"), (False, "attributes")):
         clips = list_all(
-            tmp_path / "tree", "set", year=year, truth=tmp_path / "truth", check_counts=False, revealed=revealed
+            tmp_path / "tree",
+            "set",
+            year=year,
+            truth=tmp_path / "truth",
+            check_counts=False,
+            revealed_attributes=revealed,
         )
         same_manifest(clips, expected, column)
 

@@ -25,7 +25,9 @@ from asdpipe.data.dcase.truth import (
     hide_attributes,
     label_evaluation,
     reveal_attributes,
-    revealed_attributes,
+)
+from asdpipe.data.dcase.truth import (
+    revealed_attributes as published_attributes,
 )
 from asdpipe.data.dcase.truth import truth_files as find_truth_files
 from asdpipe.data.dcase.years import YEARS, Part
@@ -71,6 +73,11 @@ def machine_folders(
     return found
 
 
+def machine_types(root: Path, machines: Iterable[str] | None = None, parts: Collection[Part] = PARTS) -> list[str]:
+    """Return the machine types, those of the development set first; arguments and errors of ``machine_folders``."""
+    return list(dict.fromkeys(machine for _, machine, _ in machine_folders(root, machines, parts)))
+
+
 def clip_folders(
     root: Path, split: str, machines: Iterable[str] | None = None, parts: Collection[Part] = PARTS
 ) -> list[str]:
@@ -86,7 +93,7 @@ def facts(
     year: int | None = None,
     parts: Collection[Part] = PARTS,
     truth: Path | None = None,
-    revealed: bool = True,
+    revealed_attributes: bool = True,
 ) -> str:
     """Return a digest of what csv files say of the clips of a split; "" if they say nothing.
 
@@ -103,8 +110,8 @@ def facts(
         place = folder.relative_to(root).as_posix()
         rows += [(place, stem, text) for stem, (of, text) in said.items() if of in (None, split)]
     truth = _truth_folder(root, truth)
-    if split == "train" and revealed and year is not None and truth is not None:
-        found = revealed_attributes(truth, year, {machine for _, machine, _ in folders}, split)
+    if split == "train" and revealed_attributes and year is not None and truth is not None:
+        found = published_attributes(truth, year, {machine for _, machine, _ in folders}, split)
         rows += [(machine, stem, text) for machine, texts in found.items() for stem, text in texts.items()]
     return digest(rows)
 
@@ -119,7 +126,7 @@ def list_clips(
     parts: Collection[Part] = PARTS,
     truth: Path | None = None,
     check_counts: bool = True,
-    revealed: bool = True,
+    revealed_attributes: bool = True,
 ) -> pd.DataFrame:
     """Return the manifest of one split: the columns of the table ``clips``, machine folder by machine folder.
 
@@ -133,7 +140,8 @@ def list_clips(
         truth: folder with attributes that were published after the challenge; None: root/ground_truth, if there.
         check_counts: stop unless the numbers of clips are those published for the year, and each machine type has
             training clips. False: a part of the data will do.
-        revealed: fill attributes of training clips that the challenge hid with those published later; else hide them.
+        revealed_attributes: fill attributes of training clips that the challenge hid with those published later;
+            else hide them.
 
     Raises:
         UserError: a folder or a file is missing, a name does not fit, a clip is there twice, or the counts differ.
@@ -143,7 +151,7 @@ def list_clips(
     check_file_names(root, (clip.path.relative_to(root).as_posix() for clip in clips))
     _stop_at_duplicates(clips)
     if year is not None:
-        if not revealed:
+        if not revealed_attributes:
             hide_attributes(clips, year)
         elif split == "train":
             reveal_attributes(clips, _truth_folder(root, truth), year)
@@ -170,7 +178,7 @@ def list_clips(
     return add_headers(frame, [clip.path for clip in clips])
 
 
-def truth_files(root: Path, year: int | None, truth: Path | None = None) -> list[str]:
+def truth_files(root: Path, year: int | None = None, truth: Path | None = None) -> list[str]:
     """Return the files that ``label_clips`` may read; its arguments and errors."""
     folder = _truth_folder(root, truth)
     if year is None or folder is None:
@@ -188,7 +196,7 @@ def label_clips(
     parts: Collection[Part] = PARTS,
     truth: Path | None = None,
     check_counts: bool = True,
-    revealed: bool = True,
+    revealed_attributes: bool = True,
 ) -> pd.DataFrame:
     """Return the manifest of all splits, with what is known of the evaluation test clips.
 
@@ -197,7 +205,8 @@ def label_clips(
             machine folder, and within these split by split.
         truth: folder with the ground truth of the year; None: root/ground_truth, if there.
         check_counts: stop unless the numbers of clips, labels known, are those published for the year.
-        revealed: fill attributes of test clips that the challenge hid with those published later; else hide them.
+        revealed_attributes: fill attributes of test clips that the challenge hid with those published later; else
+            hide them.
 
     Raises:
         UserError: there are no clips, ground truth and clips do not belong together, or the counts differ.
@@ -212,7 +221,7 @@ def label_clips(
     listed = list(_listed(clips, year))
     test = [clip for clip in listed if clip.split == "test"]
     label_evaluation(test, truth, year, complete=check_counts)
-    if revealed:
+    if revealed_attributes:
         reveal_attributes(test, truth, year)
     else:
         hide_attributes(test, year)

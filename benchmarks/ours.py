@@ -1,0 +1,46 @@
+"""The project's training without its artifacts: what the benchmarks measure, and tests watch."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asdpipe.config.method import Method
+from asdpipe.method.objectives import Sum
+from asdpipe.models.base import FeatureExtractor
+from asdpipe.models.build import build_extractor
+from asdpipe.training.batches import TrainingSet
+from asdpipe.training.job import Job, Trained
+from asdpipe.training.state import Checkpoint
+
+
+def new_network(method: Method, num_samples: int) -> FeatureExtractor:
+    """Return the method's network, untrained."""
+    return build_extractor(method.network.model_dump(), num_samples=num_samples)
+
+
+def train(
+    clips: TrainingSet,
+    num_classes: int,
+    method: Method,
+    num_samples: int,
+    seed: Sequence[int],
+    device: torch.device,
+) -> Trained:
+    """Train as the step does, from scratch; the state of the training goes to a temporary folder."""
+    settings = method.training_settings()
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(
+            clips,
+            # Only autoencoders, one per machine type, ask for it.
+            np.full(len(clips), "", dtype=object),
+            method.network.model_dump(),
+            lambda **_: new_network(method, num_samples),
+            lambda embedding_shape: Sum(settings.objectives(embedding_shape, num_classes)),
+            seed,
+            device,
+            lambda name: Checkpoint(Path(folder, f"{name}.checkpoint"), {}),
+        )
+        return settings.training.build().train(job)

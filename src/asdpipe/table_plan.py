@@ -1,0 +1,68 @@
+"""Which runs make the paper's tables."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+
+from asdpipe.config.base import canonical_json
+from asdpipe.paper import published as paper
+from asdpipe.plan import Inputs, Plan
+
+
+class TablePlan:
+    """The part of a plan that the paper's tables are about.
+
+    Args:
+        plan: of the configuration.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    @cached_property
+    def datasets(self) -> Sequence[str]:
+        """The data sets of the tables."""
+        return self.plan.config.tables.datasets or [self.plan.config.dataset]
+
+    def runs(self, table: str, dataset: str) -> list[paper.Run]:
+        """Return the runs of a table that are asked for; without a pool, not those that take external clips.
+
+        Raises:
+            UserError: no such table.
+        """
+        asked_for, pool = self.plan.config.tables.methods, self.plan.dataset(dataset).pool
+        runs = [run for run in paper.runs(table) if asked_for is None or run.method in asked_for]
+        return [run for run in runs if pool or not self.plan.method(run.method).takes_external]
+
+    def inputs(self, table: str) -> Inputs:
+        """Return the results of every run and seed of a table, and the selections that make Table 4's groups."""
+        aucs = [
+            f"{self.plan.folder(dataset, run.method, str(seed), run.stage)}/auc.csv"
+            for dataset in self.datasets
+            for run in self.runs(table, dataset)
+            # What is not trained is the same for every seed.
+            for seed in self.plan.config.seeds[: None if self.plan.method(run.method).training.trains else 1]
+        ]
+        folders = [self.plan.folder(dataset, "ba_ex", str(seed), 1) for dataset, seed in self._groups(table)]
+        return {"aucs": aucs, "selected": [f"{folder}/selected.parquet" for folder in folders]}
+
+    def _groups(self, table: str) -> list[tuple[str, int]]:
+        """Return data set and seed of each selection whose N_out makes the groups of Table 4."""
+        datasets = [name for name in self.datasets if self.plan.dataset(name).pool and self.runs(table, name)]
+        return [(dataset, seed) for dataset in datasets for seed in self.plan.config.seeds] if table == "4" else []
+
+    def selected_of(self, table: str) -> list[str]:
+        """Return the data set of each selection of ``table``."""
+        return [dataset for dataset, _ in self._groups(table)]
+
+    def years(self) -> str:
+        """Return the year of every data set as JSON, in the order of the columns."""
+        return json.dumps({name: self.plan.dataset(name).year for name in self.datasets})
+
+    def n_max(self, table: str) -> str:
+        """Return N_max of the methods of Table 4 as JSON; the others do not print it."""
+        methods = [run.method for run in paper.runs("4")] if table == "4" else []
+        limits = {
+            name: self.plan.method(name).external.n_max for name in methods if self.plan.method(name).takes_external
+        }
+        return canonical_json(limits)
