@@ -250,17 +250,27 @@ class Plan:
         """Return the folder of what is a method's own in a stage."""
         return STAGE.format(dataset=dataset, method=method, seed=seed, stage=stage)
 
+    def _check_stage(self, method: str, stage: str) -> None:
+        """Refuse a stage that a method does not have.
+
+        Raises:
+            UserError: says what the method lacks.
+        """
+        if int(stage) < 1:
+            raise UserError("There is no stage 0: stages begin with 1, e.g. results/stage1/auc.csv")
+        if int(stage) > 1 and not self.method(method).iterates:
+            raise UserError(
+                f"{method} has no stage {stage}, only stage 1: without pseudo-labels and external clips "
+                "(pseudo_labels.enabled, external.enabled with n_max above 0 and a pool) every stage is the same"
+            )
+
     def _own(self, what: str, owner: str, dataset: str, method: str, seed: str, stage: str) -> None:
         """Refuse to make once more what another method owns.
 
         Raises:
             UserError: names the folder of the owner.
         """
-        if int(stage) > 1 and not self.method(method).iterates:
-            raise UserError(
-                f"{method} has no stage {stage}, only stage 1: without pseudo-labels and external clips "
-                "(pseudo_labels.enabled, external.enabled with n_max above 0 and a pool) every stage is the same"
-            )
+        self._check_stage(method, stage)
         if owner != method:
             folder = self.folder(dataset, owner, seed, stage)
             raise UserError(f"stage {stage} of {method} has the {what} of {owner}; ask for the files in {folder}")
@@ -381,8 +391,7 @@ class Plan:
         Raises:
             UserError: there is no such stage.
         """
-        if int(stage) < 1:
-            raise UserError("There is no stage 0: stages begin with 1, e.g. results/stage1/auc.csv")
+        self._check_stage(method, stage)
         return self.folder(dataset, self.scores_owner(method, int(stage)), str(seed), stage)
 
     def score_external(self, dataset: str, method: str, seed: str, stage: str, shard: str) -> Inputs:

@@ -70,7 +70,7 @@ def test_labels_that_are_there_are_used(one_machine, tmp_path, write_clip):
     # Another file is noticed.
     write_clip(tmp_path / "my recordings/press 4/train/monday/9.flac", seed=9)
     plan = run_snakemake(tmp_path, "-n", "results/stage1/auc.csv", config=one_machine)
-    assert re.search(r"^manifest +1$", plan.stdout, flags=re.M)
+    assert re.search(r"^list_clips +1$", plan.stdout, flags=re.M)
 
 
 def test_misplaced_recordings_are_explained(one_machine, tmp_path):
