@@ -35,8 +35,8 @@ except UserError as error:
     raise WorkflowError(f"The configuration is not valid.\n{error}")
 
 
-def refuse_full_disks():
-    """Stop here, where Snakemake would end in a traceback: its locks and its scheduler write small files."""
+def refuse_disks():
+    """Stop where a disk is full or read-only, before Snakemake ends in a traceback: it writes small files, also for -n."""
     # Where the scheduler writes: not always tempfile.gettempdir(), which passes over a full disk.
     temporary = Path(os.environ.get("TMPDIR", os.path.join(os.sep, "tmp")))
     for folder, remedy in ((Path.cwd(), ""), (temporary, ", or set TMPDIR to a folder elsewhere")):
@@ -51,6 +51,11 @@ def refuse_full_disks():
                     f"{folder}: the disk is full (or your share of it): make room there{remedy}, and run again; "
                     "what was finished before is kept"
                 )
+            if error.errno in (errno.EROFS, errno.EACCES) and not os.access(folder / ".snakemake", os.W_OK):
+                raise WorkflowError(
+                    f"{folder}: cannot be written, where Snakemake keeps its records, also those of a plan (-n): run in "
+                    f"a folder of your own (--directory FOLDER --configfile {folder}/config/config.yaml){remedy}"
+                )
 
 
 def refuse_read_only_results():
@@ -63,7 +68,7 @@ def refuse_read_only_results():
         )
 
 
-refuse_full_disks()
+refuse_disks()
 
 # Settings that do not affect results are passed as environment variables, so changing them triggers no re-run.
 ENVIRONMENT = {"PYTHONPATH": str(Path(workflow.basedir) / "src"), "ASDPIPE_DEVICE": CONFIG.device}
