@@ -125,9 +125,11 @@ def test_a_read_only_checkout_plans_elsewhere_and_says_so(mount, tmp_path):
     command = [sys.executable, "-m", "snakemake", "-n"]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert f"{checkout}: cannot be written" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    said = re.search(r"--directory FOLDER --configfile \S+/config.yaml", done.stderr)
+    output = done.stdout + done.stderr
+    assert f"{checkout}: cannot be written" in output
+    assert "Traceback" not in output
+    said = re.search(r"--directory FOLDER --configfile \S+/config.yaml", output)
+    assert said
     command += said[0].replace("FOLDER", str(tmp_path / "work")).split()
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
