@@ -35,7 +35,9 @@ def results(folder: Path) -> pd.DataFrame:
     """Return the auc.csv of all stages of a run, and the loss of each stage's last epoch."""
     parts = []
     for stage in STAGES:
-        history = pd.read_csv(folder / f"results/tiny/ba_trp_ps_ex/seed0/stage{stage}/training.csv")
+        # Stage 1 is that of the method without pseudo-labels and external clips.
+        method = "ba_trp" if stage == 1 else "ba_trp_ps_ex"
+        history = pd.read_csv(folder / f"results/tiny/{method}/seed0/stage{stage}/training.csv")
         auc = pd.read_csv(folder / f"results/stage{stage}/auc.csv")
         parts.append(auc.assign(loss=history.loss.iloc[-1])[COLUMNS])
     return pd.concat(parts, ignore_index=True)

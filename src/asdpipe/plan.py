@@ -40,22 +40,48 @@ class Plan:
         Raises:
             UserError: a folder is missing, or the data set cannot be trained on.
         """
-        dataset, method = self.config.resolve_dataset(self.config.dataset), self.methods[self.config.method]
-        root = self.dataset_root(self.config.dataset)
-        if not dataset.fetched:
-            machines = dataset.machine_types(root)
-            pool = self.pool(self.config.dataset, self.config.method)
-            if len(machines) == 1 and method.training.uses_classes and not (pool and method.draws_first):
-                message = (
-                    f"datasets.{self.config.dataset}: has one machine type only ({machines[0]}), so method "
-                    f"{self.config.method} has nothing to tell apart. Record other machine types, too; or name a pool "
-                    f"(datasets.{self.config.dataset}.pool) and set external.first_stage: random; or take a method "
-                    "that trains on no classes (method: raw_logmel or autoencoder)"
-                )
-                raise UserError(message)
-        pool = self.pool(self.config.dataset, self.config.method)
+        name, method = self.config.dataset, self.config.method
+        for split in ("train", "test"):
+            self.sources(name, split)
+        self._check_classes(name, method)
+        pool = self.pool(name, method)
         if pool is not None:
+            self._check_pool(pool)
+
+    def _check_classes(self, dataset: str, method: str) -> None:
+        """Refuse a stage 1 that would have one class only.
+
+        Raises:
+            UserError: names the ways out.
+        """
+        known, settings = self.dataset(dataset), self.method(method)
+        machines = known.machine_types(self.dataset_root(dataset))
+        has_external = self.pool(dataset, method) is not None and settings.draws_first
+        if len(machines) > 1 or not settings.training.uses_classes or not settings.labels.by_machine or has_external:
+            return
+        message = (
+            f"datasets.{dataset}: has one machine type only ({machines[0]}), so method {method} has nothing to tell "
+            f"apart. Record other machine types, too; or name a pool (datasets.{dataset}.pool) and set "
+            "external.first_stage: random; or take a method that trains on no classes (method: raw_logmel or "
+            "autoencoder)"
+        )
+        raise UserError(message)
+
+    def _check_pool(self, pool: str) -> None:
+        """Look for the folder of the pool that the configured method takes external clips from.
+
+        Raises:
+            UserError: it is not there, or holds no pool; names the ways out.
+        """
+        try:
             self.pool_sources(pool)
+        except UserError as error:
+            message = (
+                f"{error}\nMethod {self.config.method} takes external clips from there. Give another folder "
+                f"(pools.{pool}.root), take a method without external clips (method: ba_trp_ps), or do without them "
+                f"(datasets.{self.config.dataset}.pool: null)"
+            )
+            raise UserError(message) from None
 
     # ---------------------------------------------------------------- data sets
 
@@ -160,7 +186,12 @@ class Plan:
         if self.is_generated(pool) or not index.exists():
             return recorded
         listed = self._shards(pool)[int(shard)]
-        return recorded if read_facts(index).get("contents") == listed else listed
+        try:
+            facts = read_facts(index)
+        except UserError:
+            # Damaged: pack it again.
+            return listed
+        return recorded if facts.get("contents") == listed else listed
 
     @cache  # noqa: B019 (there is one plan)
     def _shards(self, pool: str) -> Sequence[str]:
@@ -169,9 +200,13 @@ class Plan:
         known = self.config.resolve_pool(pool)
         sources = [Path(source).stat().st_mtime_ns for source in self.pool_sources(pool)]
         if file.exists() and file.stat().st_mtime_ns >= max(sources, default=0):
-            digests = json.loads(file.read_text())
+            try:
+                digests = list(json.loads(file.read_text()))
+            except (ValueError, TypeError):
+                # Damaged.
+                digests = []
             if len(digests) == known.shards:
-                return list(digests)
+                return digests
         from asdpipe.data.pools.files import shard_digests
 
         return shard_digests(known.listing.list_clips(self.pool_root(pool), pool)[0], known.shards)
@@ -215,17 +250,27 @@ class Plan:
         """Return the folder of what is a method's own in a stage."""
         return STAGE.format(dataset=dataset, method=method, seed=seed, stage=stage)
 
+    def _check_stage(self, method: str, stage: str) -> None:
+        """Refuse a stage that a method does not have.
+
+        Raises:
+            UserError: says what the method lacks.
+        """
+        if int(stage) < 1:
+            raise UserError("There is no stage 0: stages begin with 1, e.g. results/stage1/auc.csv")
+        if int(stage) > 1 and not self.method(method).iterates:
+            raise UserError(
+                f"{method} has no stage {stage}, only stage 1: without pseudo-labels and external clips "
+                "(pseudo_labels.enabled, external.enabled with n_max above 0 and a pool) every stage is the same"
+            )
+
     def _own(self, what: str, owner: str, dataset: str, method: str, seed: str, stage: str) -> None:
         """Refuse to make once more what another method owns.
 
         Raises:
             UserError: names the folder of the owner.
         """
-        if int(stage) > 1 and not self.method(method).iterates:
-            raise UserError(
-                f"{method} has no stage {stage}, only stage 1: without pseudo-labels and external clips "
-                "(pseudo_labels.enabled, external.enabled with n_max above 0 and a pool) every stage is the same"
-            )
+        self._check_stage(method, stage)
         if owner != method:
             folder = self.folder(dataset, owner, seed, stage)
             raise UserError(f"stage {stage} of {method} has the {what} of {owner}; ask for the files in {folder}")
@@ -275,6 +320,8 @@ class Plan:
         """
         self._own("model", self.model_owner(method, int(stage)), dataset, method, seed, stage)
         settings, first = self.method(method), int(stage) == 1
+        if first:
+            self._check_classes(dataset, method)
         files: Inputs = self.split_files(dataset, "train")
         before = self.folder(dataset, method, seed, int(stage) - 1)
         if settings.pseudo_labels.enabled and not first:
@@ -344,8 +391,7 @@ class Plan:
         Raises:
             UserError: there is no such stage.
         """
-        if int(stage) < 1:
-            raise UserError("There is no stage 0: stages begin with 1, e.g. results/stage1/auc.csv")
+        self._check_stage(method, stage)
         return self.folder(dataset, self.scores_owner(method, int(stage)), str(seed), stage)
 
     def score_external(self, dataset: str, method: str, seed: str, stage: str, shard: str) -> Inputs:

@@ -67,19 +67,21 @@ def messy(tmp_path, write_dcase, write_clip) -> dict:
 def test_bad_clips_are_skipped_and_listed_and_the_rest_gets_scores(messy, tmp_path):
     done = run_snakemake(tmp_path, "results/stage2/auc.csv", config=messy)
     assert done.returncode == 0, done.stdout[-4000:]
-    skipped = pd.read_csv(tmp_path / "results/data/messy/skipped.csv")
+    data = tmp_path / "results/data/messy"
+    skipped = pd.read_csv(data / "train/skipped.csv")
     assert {Path(path).name for path in skipped.path} == set(BAD)
     for path, reason in zip(skipped.path, skipped.reason, strict=True):
         assert BAD[Path(path).name] in reason
-    assert "6 of 33 clips left out" in (tmp_path / "results/data/messy/logs/features.log").read_text()
+    assert "6 of 17 clips left out" in (data / "train/logs/pack_clips.log").read_text()
+    assert len(pd.read_csv(data / "test/skipped.csv")) == 0
     assert len(pd.read_csv(tmp_path / "results/external/pool/0/skipped.csv")) == 1
     # Stereo, 44.1 kHz and two minutes are used, and the long one is mentioned.
-    index = pd.read_parquet(tmp_path / "results/data/messy/waveforms.parquet").set_index("clip_id").num_samples
+    index = pd.read_parquet(data / "train/waveforms.parquet").set_index("clip_id").num_samples
     assert index["fan/train/section_00_source_train_normal_0200.wav"] == 16_000
     assert index["fan/train/section_00_source_train_normal_0201.wav"] == 16_000
     assert index["fan/train/section_00_source_train_normal_0202.wav"] == 120 * 16_000
     stage = tmp_path / "results/messy/ba_trp_ps_ex/seed0/stage2"
-    assert "only their beginning counts" in (stage / "logs/embed.log").read_text()
+    assert "only their beginning counts" in (stage / "logs/embed_train.log").read_text()
     assert "pump has no target training clips" in (stage / "logs/represent.log").read_text()
     clusters = (tmp_path / "results/messy/ba_trp_ps_ex/seed0/stage1/logs/pseudo_label.log").read_text()
     assert "fan, source: 6 clusters instead of 16" in clusters
@@ -93,7 +95,7 @@ def test_bad_clips_are_skipped_and_listed_and_the_rest_gets_scores(messy, tmp_pa
     messy["datasets"]["messy"]["on_bad_clip"] = "fail"
     failed = run_snakemake(tmp_path, "results/stage2/auc.csv", config=messy)
     assert failed.returncode != 0
-    assert "6 of 33 clips cannot be used" in failed.stdout
+    assert "6 of 17 clips cannot be used" in failed.stdout
     for name, reason in BAD.items():
         assert name in failed.stdout
         assert reason in failed.stdout

@@ -45,14 +45,41 @@ def test_one_machine_type_without_labels_ends_in_scores(one_machine, tmp_path):
     assert (history.triplet_loss > 0).all()
 
 
-def test_one_machine_type_alone_is_told_what_it_lacks(one_machine, tmp_path):
-    one_machine["external"]["first_stage"] = "none"
+def test_one_machine_type_alone_is_refused_before_any_work_with_the_ways_out(one_machine, tmp_path):
+    target = ("-n", "results/stage1/scores.csv")
     one_machine["seeds"] = [0]
-    done = run_snakemake(tmp_path, "results/stage1/scores.csv", config=one_machine)
-    assert done.returncode == 0, done.stdout[-4000:]
-    log = (tmp_path / "results/own/ba_trp/seed0/stage1/logs/train.log").read_text()
-    assert "needs a pool and external.first_stage: random" in log
-    assert "the triplet loss is left out" in log
+    for first_stage, pool in (("none", "tiny"), ("none", None)):
+        one_machine["external"]["first_stage"] = first_stage
+        one_machine["datasets"]["own"]["pool"] = pool
+        done = run_snakemake(tmp_path, *target, config=one_machine)
+        assert done.returncode != 0
+        assert "datasets.own: has one machine type only (press 4), so method ba_trp_ps_ex has nothing to" in done.stdout
+        assert "datasets.own.pool" in done.stdout
+        assert "external.first_stage: random" in done.stdout
+        assert "method: raw_logmel" in done.stdout
+        assert "Traceback" not in done.stdout
+    # As the message says: a method without classes, or a pool and random external clips.
+    assert run_snakemake(tmp_path, *target, config=one_machine | {"method": "raw_logmel"}).returncode == 0
+    one_machine["datasets"]["own"]["pool"] = "tiny"
+    one_machine["external"]["first_stage"] = "random"
+    assert run_snakemake(tmp_path, *target, config=one_machine).returncode == 0
+    # Attributes make classes within the machine type.
+    labelled = one_machine | {"external": {"enabled": False}, "method": "ba_trp_ps_labelled"}
+    assert run_snakemake(tmp_path, *target, config=labelled).returncode == 0
+
+
+def test_one_machine_type_in_dcase_s_form_is_refused_too(tmp_path, write_dcase):
+    write_dcase(tmp_path / "recordings", machines=("fan",))
+    config = TINY | {"dataset": "one", "datasets": {"one": {"format": "dcase", "root": "recordings"}}}
+    done = run_snakemake(tmp_path, "-n", "results/stage1/scores.csv", config=config)
+    assert done.returncode != 0
+    assert "datasets.one: has one machine type only (fan)" in done.stdout
+    # Another method than the configured one is refused, too.
+    raw = config | {"method": "raw_logmel"}
+    done = run_snakemake(tmp_path, "-n", "results/one/ba/seed0/stage1/auc.csv", config=raw)
+    assert done.returncode != 0
+    assert "so method ba has nothing to tell apart" in done.stdout
+    assert run_snakemake(tmp_path, "-n", "results/stage1/scores.csv", config=raw).returncode == 0
 
 
 def test_labels_that_are_there_are_used(one_machine, tmp_path, write_clip):
@@ -70,7 +97,7 @@ def test_labels_that_are_there_are_used(one_machine, tmp_path, write_clip):
     # Another file is noticed.
     write_clip(tmp_path / "my recordings/press 4/train/monday/9.flac", seed=9)
     plan = run_snakemake(tmp_path, "-n", "results/stage1/auc.csv", config=one_machine)
-    assert re.search(r"^manifest +1$", plan.stdout, flags=re.M)
+    assert re.search(r"^list_clips +1$", plan.stdout, flags=re.M)
 
 
 def test_misplaced_recordings_are_explained(one_machine, tmp_path):

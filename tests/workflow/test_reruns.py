@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, TINY, run_snakemake
+from tests.workflow.plans import of, planned
 
 LAST = 3
 # Stage 1 is the one of the method that trains it.
@@ -56,42 +57,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planned(folder: Path, *targets: str, config: dict | str, tree: Path = ROOT) -> set[str]:
-    """Return the jobs that snakemake plans, each by its log below results/."""
-    plan = run_snakemake(folder, "-n", "-p", *(targets or TARGETS), config=config, tree=tree)
-    assert plan.returncode == 0, plan.stdout
-    # Every job has a log of its own, which its command names.
-    jobs = re.findall(r" (?:--log|2>) results/(\S+)/logs/(\S+)\.log\b", plan.stdout)
-    total = re.search(r"^total +(\d+)$", plan.stdout, flags=re.M)
-    assert len(set(jobs)) == (int(total[1]) if total else 0), plan.stdout
-    assert (total is None) == ("Nothing to be done" in plan.stdout)
-    return {f"{folder}/{name}" for folder, name in jobs}
-
-
-def of(folder: str, *names: str) -> set[str]:
-    return {f"{folder}/{name}" for name in names}
-
-
-# Stage by stage; what stage 1 of this method shares with others is linked.
+# Stage by stage; stage 1 is made in the folder of the method that owns it.
+EMBEDDED = ("embed_train", "embed_test")
 EXTERNAL = ("score_external_0", "score_external_1")
-MODEL_1 = of(FIRST, "train", "embed") | of(STAGE[1], "share_model")
-REPRESENTED_1 = of(FIRST, "represent", *EXTERNAL) | of(
-    STAGE[1], "share_representatives", "share_external_0", "share_external_1"
-)
-SCORED_1 = of(FIRST, "score") | of(STAGE[1], "share_scores")
+MODEL_1 = of(FIRST, "train", *EMBEDDED)
+REPRESENTED_1 = of(FIRST, "represent", *EXTERNAL)
+SCORED_1 = of(FIRST, "score")
 CLUSTERS_1 = of(STAGE[1], "pseudo_label")
 SELECTED_1 = of(STAGE[1], "select")
-MODELS = of(STAGE[2], "train", "embed") | of(STAGE[3], "train", "embed")
+MODELS = of(STAGE[2], "train", *EMBEDDED) | of(STAGE[3], "train", *EMBEDDED)
 REPRESENTED = of(STAGE[2], "represent", *EXTERNAL) | of(STAGE[3], "represent")
 SCORED = of(STAGE[2], "score") | of(STAGE[3], "score")
 CLUSTERS_2 = of(STAGE[2], "pseudo_label")
 SELECTED_2 = of(STAGE[2], "select")
 REPORTED_1 = {f"{STAGE[1]}/evaluate", "stage1/summarize"}
-REPORTED = {f"{STAGE[2]}/evaluate", f"{STAGE[3]}/evaluate"}
-REPORTED |= {"stage2/summarize", "stage3/summarize", "stage3/scores_table"}
+REPORTED = {f"{STAGE[2]}/evaluate", f"{STAGE[3]}/evaluate", "stage2/summarize", "stage3/summarize"}
 STAGE_1 = MODEL_1 | REPRESENTED_1 | SCORED_1 | CLUSTERS_1 | SELECTED_1 | REPORTED_1
 LATER = MODELS | REPRESENTED | SCORED | CLUSTERS_2 | SELECTED_2 | REPORTED
-METRIC = REPORTED_1 | REPORTED - {"stage3/scores_table"} | {"tiny/raw_logmel/seed0/stage1/evaluate"}
+METRIC = REPORTED_1 | REPORTED | {"tiny/raw_logmel/seed0/stage1/evaluate"}
 
 
 @pytest.mark.parametrize(
@@ -115,17 +98,17 @@ METRIC = REPORTED_1 | REPORTED - {"stage3/scores_table"} | {"tiny/raw_logmel/see
     ],
 )
 def test_a_changed_setting_runs_again_what_depends_on_it_and_nothing_else(made, change, again):
-    assert planned(made, config=changed(**change)) == again
+    assert planned(made, *TARGETS, config=changed(**change)) == again
 
 
 def test_a_changed_metric_computes_the_auc_again_and_nothing_else(made):
     config = changed()
     config["datasets"]["tiny"]["scoring"] = "dcase2021"
-    assert planned(made, config=config) == METRIC
+    assert planned(made, *TARGETS, config=config) == METRIC
 
 
 def test_a_seed_more_runs_that_seed(made):
-    jobs = planned(made, config=changed(seeds=[0, 1]))
+    jobs = planned(made, *TARGETS, config=changed(seeds=[0, 1]))
     of_all_seeds = {job for job in STAGE_1 | LATER if "seed" not in job}
     of_this = {job.replace("seed0", "seed1") for job in (STAGE_1 | LATER) - of_all_seeds}
     assert jobs == of_this | of_all_seeds
@@ -143,14 +126,16 @@ def test_layout_order_comments_and_settings_of_others_change_nothing(made):
         "torch_compile": True,
         "stages": 7,
         "tables": {"methods": ["ba"]},
-        "autoencoder": {"epochs": 9},
     }
-    config["methods"] = {"mine": {"parent": "ba", "training": {"epochs": 3}}}
+    config["methods"] = {
+        "autoencoder": {"training": {"epochs": 9}},
+        "mine": {"parent": "ba", "training": {"epochs": 3}},
+    }
     config["datasets"]["other"] = {"format": "demo", "machines": ["fan"]}
     config["datasets"]["grown"] = CONFIG["datasets"]["grown"] | {"machines": ["fan"]}
     text = "# A comment.\n" + yaml.safe_dump(config, sort_keys=False).replace("\n", "  # Another.\n")
     assert yaml.safe_load(text) == config
-    assert not planned(made, config=text)
+    assert not planned(made, *TARGETS, config=text)
 
 
 def test_another_machines_recordings_run_all_of_their_data_set_and_no_other(made, tmp_path):
@@ -159,7 +144,8 @@ def test_another_machines_recordings_run_all_of_their_data_set_and_no_other(made
     record(folder, "valve")
     stages = {job.replace("tiny/", "grown/") for job in STAGE_1 | LATER if job.startswith("tiny/")}
     again = planned(folder, *GROWN, *TARGETS, config=CONFIG)
-    assert again == stages | of("data/grown", "manifest", "features")
+    # It has no test clips, and the others' are those that they were.
+    assert again == stages | of("data/grown/train", "list_clips", "pack_clips") | of("data/grown", "label_clips")
 
 
 @pytest.fixture
@@ -178,13 +164,22 @@ def test_changed_code_runs_the_steps_that_use_it_and_text_does_not(made, tree):
             path = tree / "src/asdpipe" / file
             path.write_text(text + path.read_text())
 
+    def replace(file: str, old: str, new: str) -> None:
+        text = (tree / "src/asdpipe" / file).read_text()
+        assert old in text
+        (tree / "src/asdpipe" / file).write_text(text.replace(old, new))
+
     # Comments and docstrings everywhere; code where no step of this target uses it, or where it decides no result.
-    add('# A comment.\n"""Another docstring."""\n', "steps/train.py", "training/loop.py", "data/waveforms.py")
-    add("UNUSED = 1\n", "steps/submission.py", "method/autoencoder.py", "data/fetch.py")
-    add("UNUSED = 1\n", "cli.py", "explain.py", "config_method.py", "progress.py", "artifacts.py")
-    assert not planned(made, config=CONFIG, tree=tree)
-    add("UNUSED = 1\n", "method/metrics.py")
-    assert planned(made, config=CONFIG, tree=tree) == METRIC
-    add("UNUSED = 1\n", "method/pseudo_labels.py")
-    assert planned(made, config=CONFIG, tree=tree) == METRIC | CLUSTERS_1 | LATER
-    assert not planned(made, config=CONFIG | {"track_code": False}, tree=tree)
+    add('# A comment.\n"""Another docstring."""\n', "steps/train.py", "training/fit.py", "data/waveforms.py")
+    add("UNUSED = 1\n", "steps/write_submission.py", "models/autoencoder.py", "data/download/fetch.py")
+    add("UNUSED = 1\n", "cli.py", "plan.py", "provenance/explain.py", "config/method.py", "progress.py")
+    add("UNUSED = 1\n", "artifacts/tables.py", "method/losses.py", "method/augment.py", "method/metrics.py")
+    add("class Unused:\n    pass\n\n\n", "method/objectives.py", "method/scorers.py", "data/clips.py")
+    assert not planned(made, *TARGETS, config=CONFIG, tree=tree)
+    replace("method/metrics.py", "MAX_FPR = 0.1", "MAX_FPR = 0.2")
+    assert planned(made, *TARGETS, config=CONFIG, tree=tree) == METRIC
+    replace("method/pseudo_labels.py", "if len(centroids) < k", "if len(centroids) <= k")
+    assert planned(made, *TARGETS, config=CONFIG, tree=tree) == METRIC | CLUSTERS_1 | LATER
+    replace("data/pools/files.py", "hashlib.sha256(text)", "hashlib.sha512(text)")
+    replace("data/packing.py", "MOST_LISTED = 20", "MOST_LISTED = 21")
+    assert not planned(made, *TARGETS, config=CONFIG | {"track_code": False}, tree=tree)

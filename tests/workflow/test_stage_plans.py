@@ -38,23 +38,25 @@ PLANS: dict[str, tuple[str, set[str]]] = {
 }
 LATER = (2, 3)
 # The options of a command that name what it makes.
-TRAINED = ("--labels", "--weights", "--description", "--history")
+PACKED = ("--index", "--samples", "--skipped")
 OUTPUTS = {
-    "manifest": ("--clips",),
-    "manifest-pool": ("--clips",),
-    "demo-dataset": (),
-    "demo-pool": (),
-    "features": ("--index", "--samples"),
-    "features-pool": ("--index", "--samples"),
-    "train": TRAINED,
+    "generate-dataset": (),
+    "generate-pool": (),
+    "list-clips": ("--clips",),
+    "label-clips": ("--clips",),
+    "list-pool-clips": ("--clips", "--shards", "--left-out"),
+    "pack-clips": PACKED,
+    "pack-pool": PACKED,
+    "train": ("--labels", "--weights", "--description", "--history"),
     "embed": ("--embeddings",),
     "represent": ("--representatives",),
     "score": ("--scores", "--thresholds"),
-    "score-external": ("--scores",),
+    "score-external": ("--scores", "--skipped"),
     "select": ("--selected",),
     "pseudo-label": ("--labels",),
     "evaluate": ("--auc",),
 }
+EMBEDDINGS = ("embeddings/train.parquet", "embeddings/test.parquet")
 
 
 def folder(method: str, stage: int) -> str:
@@ -68,7 +70,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         f"{folder(method, stage)}/auc.csv"
         for method, (_, taken) in PLANS.items()
         for stage in ((1, *LATER) if taken else (1,))
-    ] + [f"{folder(method, 1)}/model.safetensors" for method in PLANS]
+    ]
     done = run_snakemake(tmp_path_factory.mktemp("plan"), "-n", "--printshellcmds", "--", *targets, config=TINY)
     assert done.returncode == 0, done.stdout[-3000:]
     commands = [shlex.split(line.partition(": ")[2]) for line in done.stdout.splitlines() if line.startswith("Shell")]
@@ -76,11 +78,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     for command in commands:
         words = command[1:] if command[0] == "exec" else command
         files = {each for each in words if re.fullmatch(r"results/.*\.(parquet|int16|safetensors|json|csv)", each)}
-        if words[0] == "ln":
-            made = {f"{words[4].partition('=')[2]}/{file.rpartition('/')[2]}" for file in files}
-        else:
-            assert words[:4] == ["python", "-m", "asdpipe", "--log"]
-            made = {words[words.index(name) + 1] for name in OUTPUTS[words[5]]}
+        assert words[:4] == ["python", "-m", "asdpipe", "--log"]
+        made = {words[words.index(name) + 1] for name in OUTPUTS[words[5]]}
         makes |= dict.fromkeys(made, files - made)
     return makes
 
@@ -109,13 +108,18 @@ def of_stages(files: set[str]) -> set[str]:
 @pytest.mark.parametrize("method", PLANS)
 def test_stage_1_is_trained_on_the_data_set_alone_or_is_that_of_the_method_it_starts_like(plan, method):
     owner = PLANS[method][0]
-    given = plan[f"{folder(method, 1)}/model.safetensors"]
-    if owner == method:
-        names = {"clips.parquet", "waveforms.parquet", "waveforms.int16"}
-        assert given == {f"results/data/tiny/{name}" for name in names}
-    else:
-        names = {"labels.parquet", "model.safetensors", "model.json", "training.csv", "embeddings.parquet"}
-        assert given == {f"{folder(owner, 1)}/{name}" for name in names}
+    names = {"clips.parquet", "waveforms.parquet", "waveforms.int16"}
+    train, test = ({f"results/data/tiny/{split}/{name}" for name in names} for split in ("train", "test"))
+    model = {f"{folder(owner, 1)}/{name}" for name in ("model.safetensors", "model.json")}
+    assert plan[f"{folder(owner, 1)}/model.safetensors"] == train
+    assert plan[f"{folder(owner, 1)}/embeddings/train.parquet"] == train | model
+    assert plan[f"{folder(owner, 1)}/embeddings/test.parquet"] == test | model
+    scores = f"{folder(owner, 1)}/scores.parquet"
+    assert plan[f"{folder(method, 1)}/auc.csv"] == {"results/data/tiny/clips.parquet", scores}
+    made = {file.removeprefix(f"{folder(method, 1)}/") for file in plan if file.startswith(f"{folder(method, 1)}/")}
+    if owner != method:
+        # What it shares lies with the owner; its own is what the next stage takes.
+        assert made - {"auc.csv"} <= {f"{name}.parquet" for name in PLANS[method][1]}
 
 
 @pytest.mark.parametrize("stage", LATER)
@@ -126,9 +130,11 @@ def test_a_later_stage_takes_from_the_one_before_what_the_method_says(plan, meth
     given = plan[f"{here}/model.safetensors"]
     assert of_stages(given) == {f"{before}/{name}.parquet" for name in taken}
     assert ("results/external/tiny/1/waveforms.int16" in given) == ("selected" in taken)
-    assert of_stages(plan[f"{here}/embeddings.parquet"]) == {f"{here}/model.safetensors", f"{here}/model.json"}
-    made = {"embeddings.parquet", "representatives.parquet"}
+    for file in EMBEDDINGS:
+        assert of_stages(plan[f"{here}/{file}"]) == {f"{here}/model.safetensors", f"{here}/model.json"}
+    made = {*EMBEDDINGS, "representatives.parquet"}
     assert of_stages(plan[f"{here}/scores.parquet"]) == {f"{here}/{name}" for name in made}
+    assert of_stages(plan[f"{here}/auc.csv"]) == {f"{here}/scores.parquet"}
 
 
 @pytest.mark.parametrize("method", [method for method, (_, taken) in PLANS.items() if taken])
@@ -139,22 +145,24 @@ def test_external_clips_are_chosen_by_the_scores_of_the_stage_before_or_at_rando
         file = f"{here}/selected.parquet"
         assert (file in plan) == ("selected" in taken)
         if "selected" in taken:
-            scores = {f"{here}/external/{shard}.parquet" for shard in (0, 1)}
+            # Representatives and scores of stage 1 are those of the method that trained it.
+            scored = folder(owner, 1) if stage == 1 else here
+            scores = {f"{scored}/external/{shard}.parquet" for shard in (0, 1)}
             by_score = set() if "random" in method else scores
-            assert of_stages(plan[file]) == {f"{here}/representatives.parquet", *by_score}
-    if "selected" in taken and "random" not in method:
-        # The scores of stage 1 are those of the method that trained it.
-        shard = "external/0.parquet"
-        assert plan[f"{folder(method, 1)}/{shard}"] == {f"{folder(owner, 1)}/{shard}"}
+            assert of_stages(plan[file]) == {f"{scored}/representatives.parquet", *by_score}
+            for shard in by_score:
+                model = {f"{scored}/{name}" for name in ("model.safetensors", "model.json", "representatives.parquet")}
+                assert of_stages(plan[shard]) == model
 
 
 def test_pseudo_labels_come_from_the_embeddings_of_the_stage_before(plan):
-    for method, (_, taken) in PLANS.items():
+    for method, (owner, taken) in PLANS.items():
         for stage in (1, 2):
+            model = folder(owner if stage == 1 else method, stage)
             file = f"{folder(method, stage)}/pseudo_labels.parquet"
             assert (file in plan) == ("pseudo_labels" in taken)
             if file in plan:
-                assert of_stages(plan[file]) == {f"{folder(method, stage)}/embeddings.parquet"}
+                assert of_stages(plan[file]) == {f"{model}/embeddings/train.parquet"}
 
 
 def test_n_max_0_leaves_external_clips_out(tmp_path: Path) -> None:
@@ -172,8 +180,12 @@ def test_n_max_0_leaves_external_clips_out(tmp_path: Path) -> None:
     assert "n_max above 0" in done.stdout
 
 
-def test_stage_6_is_planned_and_stage_0_is_refused(tmp_path: Path) -> None:
+def test_stage_6_is_planned_where_the_configuration_has_it_and_stage_0_is_refused(tmp_path: Path) -> None:
     done = run_snakemake(tmp_path, "-n", "results/stage6/auc.csv", config=TINY)
+    assert done.returncode != 0
+    assert "the configuration has 5 stages (stages: 5), results/stage1 to results/stage5" in done.stdout
+    assert "--config stages=6" in done.stdout
+    done = run_snakemake(tmp_path, "-n", "results/stage6/auc.csv", config=TINY | {"stages": 6})
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"^train +6$", done.stdout, flags=re.M)
     for target in ("results/stage0/auc.csv", f"{folder('ba', 0)}/auc.csv"):

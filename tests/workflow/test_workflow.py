@@ -17,18 +17,30 @@ from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.schemas import SCHEMAS
 from tests import golden
 from tests.conftest import TINY, run_asdpipe, run_snakemake
+from tests.workflow.plans import states
 
 # The chain repeats itself after stage 2; make demo runs all five.
 LAST = 3
 STAGES = range(1, LAST + 1)
 TARGET = f"results/stage{LAST}/auc.csv"
 FOLDER = Path("results/tiny/ba_trp_ps_ex/seed0")
+# What a stage trains and scores lies with the method that owns it: the first one is that of ba_trp.
+OWNED = {stage: FOLDER / f"stage{stage}" for stage in STAGES} | {1: Path("results/tiny/ba_trp/seed0/stage1")}
 TABLES = {
-    "labels": "labels.parquet",
-    "embeddings": "embeddings.parquet",
-    "representatives": "representatives.parquet",
-    "scores": "scores.parquet",
-    "thresholds": "thresholds.parquet",
+    "labels.parquet": "labels",
+    "embeddings/train.parquet": "embeddings",
+    "embeddings/test.parquet": "embeddings",
+    "representatives.parquet": "representatives",
+    "scores.parquet": "scores",
+    "thresholds.parquet": "thresholds",
+}
+PASSED_ON = {"selected.parquet": "selected", "pseudo_labels.parquet": "pseudo_labels"}
+DATA = {
+    "clips.parquet": "clips",
+    "train/clips.parquet": "clips",
+    "test/clips.parquet": "clips",
+    "train/waveforms.parquet": "waveforms",
+    "test/waveforms.parquet": "waveforms",
 }
 
 
@@ -60,19 +72,18 @@ def changed(**sections: dict) -> dict:
 
 
 def test_every_artifact_is_there_with_its_documented_columns(run: Path) -> None:
+    tables = {Path("results/data/tiny") / file: table for file, table in DATA.items()}
     for stage in STAGES:
-        folder = run / FOLDER / f"stage{stage}"
-        tables = TABLES | (
-            {"selected": "selected.parquet", "pseudo_labels": "pseudo_labels.parquet"} if stage < LAST else {}
-        )
-        for table, file in tables.items():
-            assert pq.read_schema(folder / file).names == SCHEMAS[table].names
+        tables |= {OWNED[stage] / file: table for file, table in TABLES.items()}
         if stage < LAST:
-            for shard in range(2):
-                assert pq.read_schema(folder / f"external/{shard}.parquet").names == SCHEMAS["external_scores"].names
-        for file in ("model.safetensors", "model.json", "training.csv", "auc.csv"):
-            assert (folder / file).stat().st_size > 0
-    assert pq.read_schema(run / "results/data/tiny/clips.parquet").names == SCHEMAS["clips"].names
+            tables |= {FOLDER / f"stage{stage}" / file: table for file, table in PASSED_ON.items()}
+            tables |= {OWNED[stage] / f"external/{shard}.parquet": "external_scores" for shard in range(2)}
+        for file in ("model.safetensors", "model.json", "training.csv"):
+            assert (run / OWNED[stage] / file).stat().st_size > 0
+        assert (run / FOLDER / f"stage{stage}/auc.csv").stat().st_size > 0
+    for file, table in tables.items():
+        assert pq.read_schema(run / file).names == SCHEMAS[table].names, file
+    assert not [file for file in (run / "results").rglob("*") if file.is_symlink()]
 
 
 def test_the_result_keeps_its_contract(run: Path) -> None:
@@ -114,31 +125,27 @@ def test_a_second_run_does_nothing(run: Path) -> None:
     assert "Nothing to be done" in again.stdout
 
 
-def test_stage_1_is_trained_once_and_linked(run: Path) -> None:
-    for file in ("model.safetensors", "embeddings.parquet", "scores.parquet"):
-        shared = run / FOLDER / "stage1" / file
-        assert shared.is_symlink()
-        assert shared.resolve() == (run / "results/tiny/ba_trp/seed0/stage1" / file).resolve()
+def test_stage_1_is_trained_once_and_read_where_it_lies(run: Path) -> None:
+    for file in ("model.safetensors", "embeddings", "representatives.parquet", "scores.parquet", "external"):
+        assert (run / OWNED[1] / file).exists()
+        assert not (run / FOLDER / "stage1" / file).exists()
     plan = planned(run, "results/tiny/ba_trp_ps/seed0/stage2/auc.csv", config=TINY)
     # Only stage 2 is trained: stage 1 and its embeddings are those of ba_trp.
-    assert (plan["train"], plan["embed"], plan["score_external"], plan["share_first_model"]) == (1, 1, 0, 1)
-    # A method with other representatives shares the model, and scores it itself.
+    assert (plan["train"], plan["embed"], plan["score_external"], plan["pseudo_label"]) == (1, 2, 0, 1)
+    # A method with other representatives takes the model, and scores it itself.
     more = TINY | {"methods": {"mine": {"parent": "ba_trp_ps", "inference": {"k_source": 2}}}}
     plan = planned(run, "results/tiny/mine/seed0/stage1/auc.csv", config=more)
-    assert (plan["train"], plan["embed"], plan["represent"], plan["score"]) == (0, 0, 1, 1)
+    assert plan == {"represent": 1, "score": 1, "evaluate": 1}
 
 
 def test_another_back_end_scores_the_same_models_again_and_trains_nothing(run: Path) -> None:
-    settings = {"backend": "knn", "smote_ratio": 0.6}
-    more = TINY | {"methods": {"mine": {"parent": "ba_trp_ps_ex", "inference": settings}}}
+    settings = {"backend": {"kind": "knn", "smote_ratio": 0.6}}
+    more = TINY | {"methods": TINY["methods"] | {"mine": {"parent": "ba_trp_ps_ex", "inference": settings}}}
     target = "results/tiny/mine/seed0/stage2/auc.csv"
-    plan = planned(run, target, config=more)
-    assert (plan["train"], plan["share_every_model"], plan["score"]) == (0, 1, 1)
+    assert planned(run, target, config=more) == {"score": 1, "evaluate": 1}
     done = run_snakemake(run, target, config=more)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert (run / "results/tiny/mine/seed0/stage2/model.safetensors").samefile(
-        run / FOLDER / "stage2/model.safetensors"
-    )
+    assert not (run / target).with_name("model.safetensors").exists()
     one, other = (pd.read_parquet((run / each).parent / "scores.parquet") for each in (target, FOLDER / "stage2/x"))
     assert (one.clip_id == other.clip_id).all()
     assert not np.allclose(one.score, other.score)
@@ -147,32 +154,22 @@ def test_another_back_end_scores_the_same_models_again_and_trains_nothing(run: P
 def test_a_change_leaves_every_other_file_as_it_was(run: Path, tmp_path: Path) -> None:
     # A copy with the times of the files is as good as the original.
     folder = tmp_path / "copy"
-    shutil.copytree(run, folder, symlinks=True)
+    shutil.copytree(run, folder)
     before = states(folder)
     done = run_snakemake(folder, "results/stage2/auc.csv", config=changed(external={"n_max": 2}))
     assert done.returncode == 0, done.stdout[-3000:]
     after = states(folder)
     of_select = {f"{FOLDER}/stage1/{file}" for file in ("selected.parquet", "provenance/selected.parquet.json")}
-    # Links are not followed here: what they lead to is compared where it lies.
     written = {name for name in before if before[name] != after[name]}
     assert of_select <= written
     assert {name for name in written if not name.startswith((f"{FOLDER}/stage2/", "results/stage2/"))} == of_select
     assert f"{FOLDER}/stage2/model.safetensors" in written
 
 
-def states(folder: Path) -> dict[str, tuple[int, str]]:
-    """Return time and digest of every artifact, without logs and benchmarks."""
-    return {
-        str(file.relative_to(folder)): (file.stat().st_mtime_ns, file_digest(file))
-        for file in (folder / "results").rglob("*")
-        if file.is_file() and not file.is_symlink() and not {"logs", "benchmarks"} & set(file.parts)
-    }
-
-
 def test_results_on_another_disk_are_used_after_touch(run: Path, tmp_path: Path) -> None:
     # Without .snakemake, and every file as old as its copy, written in no order.
-    shutil.copytree(run / "results", tmp_path / "results", symlinks=True, copy_function=shutil.copy)
-    inputs, outputs = "results/data/tiny/waveforms.int16", FOLDER / "stage2/model.safetensors"
+    shutil.copytree(run / "results", tmp_path / "results", copy_function=shutil.copy)
+    inputs, outputs = "results/data/tiny/train/waveforms.int16", FOLDER / "stage2/model.safetensors"
     os.utime(tmp_path / inputs)
     assert planned(tmp_path, TARGET, config=TINY)["train"] == LAST
     before = file_digest(tmp_path / outputs)
@@ -188,17 +185,18 @@ def test_explain_leads_from_a_result_to_the_recordings(run: Path) -> None:
     done = run_asdpipe("explain", run / TARGET)
     assert done.returncode == 0, done.stderr
     text = done.stdout
-    for step in ("summarize", "evaluate", "score", "embed", "train", "select", "features", "manifest", "demo_dataset"):
+    steps = ("summarize", "evaluate", "label_clips", "score", "embed", "train", "select", "pack_clips", "list_clips")
+    for step in (*steps, "pseudo_label", "pack_pool", "score_external", "list_pool_clips", "generate_dataset"):
         assert f"  {step}\n" in text, step
-    assert f"{FOLDER}/stage1/embeddings.parquet -> results/tiny/ba_trp/seed0/stage1/embeddings.parquet (shared)" in text
-    for file in ("results/data/tiny/clips.parquet", f"{FOLDER}/stage3/model.safetensors", TARGET):
+    shared = [f"{OWNED[1]}/{file}" for file in ("embeddings/train.parquet", "model.safetensors")]
+    for file in ("results/data/tiny/clips.parquet", f"{FOLDER}/stage3/model.safetensors", TARGET, *shared):
         assert f"{file}  {file_digest(run / file)[:12]}  " in text
     assert "changed" not in text
     assert "not made by a step" not in text
     record = json.loads((run / f"results/stage{LAST}/provenance/auc.csv.json").read_text())
     assert record["seeds"] == TINY["seeds"]
     (training,) = record["config"]["train"]
-    defaults = {"learning_rate": 0.001, "weight_decay": 0.01, "precision": "auto"}
+    defaults = {"kind": "clips", "epoch": "all", "learning_rate": 0.001, "weight_decay": 0.01, "precision": "auto"}
     assert training["training"] == TINY["training"] | defaults
     assert [each["method"] for each in record["config"]["evaluate"]] == ["ba_trp_ps_ex", "raw_logmel"]
     assert str(run) not in json.dumps(record)
@@ -207,11 +205,11 @@ def test_explain_leads_from_a_result_to_the_recordings(run: Path) -> None:
 def test_labels_of_a_stage_follow_from_the_stage_before(run: Path) -> None:
     clips = pd.read_parquet(run / "results/data/tiny/clips.parquet")
     train = clips[clips.split == "train"].set_index("clip_id")
-    first = pd.read_parquet(run / FOLDER / "stage1/labels.parquet")
+    first = pd.read_parquet(run / OWNED[1] / "labels.parquet")
     assert (first.class_name == first.machine).all()
     assert set(first.clip_id) == set(train.index)
     for stage in STAGES[1:]:
-        labels = pd.read_parquet(run / FOLDER / f"stage{stage}/labels.parquet")
+        labels = pd.read_parquet(run / OWNED[stage] / "labels.parquet")
         before = run / FOLDER / f"stage{stage - 1}"
         pseudo = pd.read_parquet(before / "pseudo_labels.parquet").set_index("clip_id")
         original = labels[labels.origin == "original"]
@@ -228,9 +226,8 @@ def test_labels_of_a_stage_follow_from_the_stage_before(run: Path) -> None:
 def test_selection_obeys_thresholds_and_cap(run: Path) -> None:
     taken = 0
     for stage in STAGES[:-1]:
-        folder = run / FOLDER / f"stage{stage}"
-        selected = pd.read_parquet(folder / "selected.parquet")
-        limit = pd.read_parquet(folder / "thresholds.parquet").set_index("machine").threshold
+        selected = pd.read_parquet(run / FOLDER / f"stage{stage}/selected.parquet")
+        limit = pd.read_parquet(run / OWNED[stage] / "thresholds.parquet").set_index("machine").threshold
         assert (selected.score.to_numpy() <= limit[selected.machine].to_numpy()).all()
         assert (selected.machine.value_counts() <= TINY["external"]["n_max"]).all()
         assert selected.clip_id.is_unique
@@ -241,7 +238,7 @@ def test_selection_obeys_thresholds_and_cap(run: Path) -> None:
 def test_thresholds_are_the_largest_training_scores(run: Path) -> None:
     clips = pd.read_parquet(run / "results/data/tiny/clips.parquet")
     for stage in STAGES:
-        folder = run / FOLDER / f"stage{stage}"
+        folder = run / OWNED[stage]
         scores = clips.merge(pd.read_parquet(folder / "scores.parquet"), on="clip_id")
         largest = scores[scores.split == "train"].groupby("machine").score.max()
         limit = pd.read_parquet(folder / "thresholds.parquet").set_index("machine").threshold
@@ -251,7 +248,8 @@ def test_thresholds_are_the_largest_training_scores(run: Path) -> None:
 def test_scores_are_cosines_to_the_representatives(run: Path) -> None:
     clips = pd.read_parquet(run / "results/data/tiny/clips.parquet").set_index("clip_id")
     folder = run / FOLDER / "stage3"
-    embeddings = pd.read_parquet(folder / "embeddings.parquet").set_index("clip_id").embedding
+    parts = [pd.read_parquet(folder / f"embeddings/{split}.parquet") for split in ("train", "test")]
+    embeddings = pd.concat(parts).set_index("clip_id").embedding
     representatives = pd.read_parquet(folder / "representatives.parquet")
     scores = pd.read_parquet(folder / "scores.parquet").set_index("clip_id").score
     for machine, part in representatives.groupby("machine"):
@@ -274,7 +272,13 @@ def test_same_seed_same_bytes_and_another_seed_differs(run: Path, tmp_path: Path
             compared += 1
     assert compared >= 40
     one, other = (tmp_path / f"results/tiny/ba_trp/seed{seed}/stage1" for seed in (0, 1))
-    for file in ("model.safetensors", "embeddings.parquet", "scores.parquet", "training.csv"):
+    for file in (
+        "model.safetensors",
+        "embeddings/train.parquet",
+        "embeddings/test.parquet",
+        "scores.parquet",
+        "training.csv",
+    ):
         assert (one / file).read_bytes() != (other / file).read_bytes()
     assert (one / "labels.parquet").read_bytes() == (other / "labels.parquet").read_bytes()
 
@@ -298,7 +302,7 @@ def test_a_data_set_without_pool_trains_without_external_clips(tmp_path: Path) -
     config["datasets"]["tiny"]["pool"] = None
     plan = planned(tmp_path, "results/stage2/auc.csv", config=config)
     assert plan["train"] == 2
-    assert plan["select"] == plan["score_external"] == plan["features_pool"] == 0
+    assert plan["select"] == plan["score_external"] == plan["pack_pool"] == 0
 
 
 def test_table_2_has_our_results_beside_the_papers(run: Path) -> None:

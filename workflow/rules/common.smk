@@ -1,5 +1,6 @@
 """The validated configuration, its plan, and the functions by which rules name wildcards, params and resources."""
 
+import ast
 import errno
 import functools
 import inspect
@@ -34,8 +35,8 @@ except UserError as error:
     raise WorkflowError(f"The configuration is not valid.\n{error}")
 
 
-def refuse_full_disks():
-    """Stop here, where Snakemake would end in a traceback: its locks and its scheduler write small files."""
+def refuse_disks():
+    """Stop where a disk is full or read-only, before Snakemake ends in a traceback: it writes small files, also for -n."""
     # Where the scheduler writes: not always tempfile.gettempdir(), which passes over a full disk.
     temporary = Path(os.environ.get("TMPDIR", os.path.join(os.sep, "tmp")))
     for folder, remedy in ((Path.cwd(), ""), (temporary, ", or set TMPDIR to a folder elsewhere")):
@@ -50,6 +51,11 @@ def refuse_full_disks():
                     f"{folder}: the disk is full (or your share of it): make room there{remedy}, and run again; "
                     "what was finished before is kept"
                 )
+            if error.errno in (errno.EROFS, errno.EACCES) and not os.access(folder / ".snakemake", os.W_OK):
+                raise WorkflowError(
+                    f"{folder}: cannot be written, where Snakemake keeps its records, also those of a plan (-n): run in "
+                    f"a folder of your own (--directory FOLDER --configfile {folder}/config/config.yaml){remedy}"
+                )
 
 
 def refuse_read_only_results():
@@ -62,7 +68,7 @@ def refuse_read_only_results():
         )
 
 
-refuse_full_disks()
+refuse_disks()
 
 # Settings that do not affect results are passed as environment variables, so changing them triggers no re-run.
 ENVIRONMENT = {"PYTHONPATH": str(Path(workflow.basedir) / "src"), "ASDPIPE_DEVICE": CONFIG.device}
@@ -102,9 +108,11 @@ def planned(function, **fixed):
     def of_wildcards(wildcards):
         given = {**fixed, **{name: wildcards[name] for name in names if name in wildcards.keys()}}
         try:
-            return function(**given)
-        except UserError as error:
+            found = function(**given)
+        except (UserError, OSError) as error:
             raise WorkflowError(str(error))
+        # Snakemake records no other types.
+        return str(found) if isinstance(found, Path) else found
 
     return of_wildcards
 
@@ -112,7 +120,7 @@ def planned(function, **fixed):
 @functools.cache
 def digest_of(step, settings):
     """Return the digest of a step's code as a param: the prefix tells it apart from other params."""
-    return f"code:{code_digest(step, targets(json.loads(settings)))}"
+    return f"code:{step}:{code_digest(step, targets(json.loads(settings)))}"
 
 
 def settings(step):
@@ -134,7 +142,7 @@ def code(step, rule=None):
         if CONFIG.track_code:
             return digest
         output = getattr(rules, rule or step).output[0].apply_wildcards(wildcards)
-        return next((text for text in recorded_params(output) if text.startswith("code:")), digest)
+        return next((text for text in recorded_params(output) if text.startswith(f"code:{step}:")), digest)
 
     return params
 
@@ -142,13 +150,19 @@ def code(step, rule=None):
 def recorded_params(output):
     """Return the params that a result was made with, as far as they are texts."""
     recorded = workflow.persistence.params(output) or []
-    return [each[1:-1] for each in recorded if each[:1] in "'\"" and len(each) > 1]
+    return [ast.literal_eval(each) for each in recorded if each[:1] in ("'", '"')]
 
 
 def pool_clips(wildcards):
-    """Return the list of a pool for its shards: one more clip changes the list, but one shard (``shard_contents``)."""
+    """Return the list of a pool for one of its shards; it is no reason to pack again what is packed as it should be.
+
+    One more clip changes the list, but one shard. Snakemake does not look at the params of a job while an input of it is
+    made again, so they are compared here.
+    """
     file = f"results/external/{wildcards.pool}/clips.parquet"
-    return file if planned(PLAN.is_generated)(wildcards) else ancient(file)
+    recorded = recorded_params(rules.pack_pool.output[0].apply_wildcards(wildcards))
+    is_packed = {param(wildcards) for param in rules.pack_pool.params} <= set(recorded)
+    return ancient(file) if is_packed and not planned(PLAN.is_generated)(wildcards) else file
 
 
 def shard_contents(wildcards):

@@ -182,8 +182,10 @@ rule pack_pool:
         runtime=growing(240),
     params:
         code=code("pack_pool"),
+        # The list is no reason to run again, so what it is made of is.
         listing_code=code("list_pool_clips", rule="pack_pool"),
         listing=settings("list_pool_clips"),
+        root=planned(PLAN.pool_root),
         settings=settings("pack_pool"),
         contents=shard_contents,
     message:

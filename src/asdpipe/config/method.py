@@ -21,6 +21,8 @@ class MachineLabels(Section):
     """Classes are machine types (unlabelled)."""
 
     target: ClassVar = "asdpipe.method.classes.MachineLabels"
+    by_machine: ClassVar = True
+    """Whether a machine type is one class, whatever its clips."""
     kind: Literal["machine"] = "machine"
 
 
@@ -28,6 +30,7 @@ class AttributeLabels(Section):
     """Classes are machine type, section and attributes (labelled)."""
 
     target: ClassVar = "asdpipe.method.classes.AttributeLabels"
+    by_machine: ClassVar = False
     kind: Literal["attribute"] = "attribute"
 
 
