@@ -34,6 +34,7 @@ ruleorder: share_first_external > score_external
 
 onstart:
     refuse_read_only_results()
+    refuse_missing_slurm()
 
 
 rule all:
