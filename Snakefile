@@ -22,6 +22,7 @@ include: "workflow/rules/tables.smk"
 
 onstart:
     refuse_read_only_results()
+    refuse_missing_slurm()
 
 
 rule all:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -65,6 +66,15 @@ def refuse_read_only_results():
         raise WorkflowError(
             f"{results.absolute()}: cannot be written (a disk mounted read-only, or another user's folder): "
             "run in a folder of your own (--directory), where results may be copied or linked to"
+        )
+
+
+def refuse_missing_slurm():
+    """Stop before the first job does, where SLURM is asked for and is not there: its executor retries for minutes."""
+    if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
+        raise WorkflowError(
+            "sbatch is not found (PATH), so SLURM takes no jobs from here: run on a login node of the cluster, after "
+            "`module load slurm` or the like; or without --executor slurm and the slurm profile to compute on this machine"
         )
 
 
