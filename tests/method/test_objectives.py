@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from asdpipe.method.objectives import (
@@ -32,9 +31,7 @@ def noise(clips: int, seed: int = 0) -> Tensor:
 
 def small_network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return MultiResolutionNetwork(
-        SAMPLES, width=16, windows=(256, 64), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2)
-    )
+    return MultiResolutionNetwork(SAMPLES, width=16, windows=(256, 64), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
 
 
 def batch_of(x: Tensor, machine: list[int] | Tensor, label: list[int] | Tensor | None = None) -> Batch:
@@ -272,5 +269,3 @@ def test_a_loss_is_computed_when_it_is_asked_for():
 def test_no_objective_is_a_sum_without_losses():
     assert Sum([]).names == ()
     assert list(Sum([]).terms(None, batch_of(noise(1), [0]), generator())) == []
-
-
