@@ -248,7 +248,7 @@ def test_a_sum_is_its_objectives_one_after_the_other_with_one_generator():
     assert sum(each.numel() for each in whole.parameters()) == sum(
         each.numel() for part in parts for each in part.parameters()
     )
-    assert len({name for name in whole.state_dict()}) == sum(len(part.state_dict()) for part in parts)
+    assert len(set(whole.state_dict())) == sum(len(part.state_dict()) for part in parts)
 
 
 def test_a_loss_is_computed_when_it_is_asked_for():

@@ -180,7 +180,8 @@ def shard_contents(wildcards):
     output = rules.pack_pool.output[0].apply_wildcards(wildcards)
     recorded = [each for each in recorded_params(output) if each.startswith("contents:")]
     before = recorded[0].removeprefix("contents:") if recorded else ""
-    return "contents:" + planned(PLAN.shard_contents, recorded=before)(wildcards)
+    contents = planned(PLAN.shard_contents, recorded=before)(wildcards)
+    return f"contents:{contents}"
 
 
 def options(**values):

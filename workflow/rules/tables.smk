@@ -21,7 +21,7 @@ rule write_paper_table:
         code=code("write_paper_table"),
         datasets=planned(TABLES.years),
         n_max=planned(TABLES.n_max),
-        files=lambda w, input: given(w, input) + " " + options(selected_of=planned(TABLES.selected_of)(w)),
+        files=lambda w, input: options(**dict(input.items()), selected_of=planned(TABLES.selected_of)(w)),
     message:
         "Writing table {wildcards.table} of the paper with our results beside the published ones, log: {log}"
     shell:
