@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asdpipe.config.base import Section, canonical_json
+from asdpipe.config.base import Section, as_json
 from asdpipe.config.data import Dataset, DemoDataset, DownloadSettings, LabelSettings, settings_of
 from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings, SelectSettings
 from asdpipe.config.pools import DemoPool
@@ -283,7 +283,7 @@ class Plan:
         Args:
             dataset, pool, method: those that the step's rule is about.
         """
-        return canonical_json(self._settings(step, dataset, pool, method).model_dump(mode="json"))
+        return as_json(self._settings(step, dataset, pool, method))
 
     def _settings(self, step: str, dataset: str, pool: str, method: str) -> Section:
         known: Any = self.dataset(dataset) if dataset else None

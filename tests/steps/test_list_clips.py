@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.base import as_json
 from asdpipe.config.data import DcaseListing, FolderListing, LabelSettings
 from asdpipe.errors import UserError
-from asdpipe.plan import as_json
 from asdpipe.steps.label_clips import label_clips
 from asdpipe.steps.list_clips import list_clips
 from tests.conftest import run_asdpipe

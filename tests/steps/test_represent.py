@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.base import as_json
 from asdpipe.config.method import Inference, Method
 from asdpipe.errors import UserError
-from asdpipe.plan import as_json
 from asdpipe.steps.represent import represent
 from tests.embedded import Files, of_split, read_embedded, write_embedded
 

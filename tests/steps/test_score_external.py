@@ -12,13 +12,13 @@ import soundfile
 import torch
 
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.base import as_json
 from asdpipe.config.data import Decoding
 from asdpipe.config.method import ExternalScoreSettings
 from asdpipe.errors import UserError
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model
-from asdpipe.plan import as_json
 from asdpipe.steps.pack_pool import pack_pool
 from asdpipe.steps.score_external import score_external
 from tests.conftest import read_facts

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.base import as_json
 from asdpipe.config.method import External, SelectSettings
 from asdpipe.errors import UserError
-from asdpipe.plan import as_json
 from asdpipe.steps.select import select
 from tests.conftest import read_facts
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.base import as_json
 from asdpipe.config.method import Method
-from asdpipe.plan import as_json
 from asdpipe.steps import train as step
 from asdpipe.steps.train import CHECKPOINT
 from asdpipe.training.on_clips import ClipTrainer

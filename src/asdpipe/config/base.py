@@ -54,6 +54,11 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def as_json(settings: Section) -> str:
+    """Return all settings of a step as JSON, defaults included, for ``read_settings``."""
+    return canonical_json(settings.model_dump(mode="json"))
+
+
 @overload
 def read_settings(kind: type[Settings], text: str) -> Settings: ...
 
