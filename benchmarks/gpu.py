@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from asdpipe.config.method import ClipTraining, Method, MultiResolution
+from asdpipe.config.method import Method
+from asdpipe.config.sections import ClipTraining, MultiResolution
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.transforms import PitchShift
 
-from asdpipe.config.method import Method, MultiResolution, Triplet
+from asdpipe.config.method import Method
+from asdpipe.config.sections import MultiResolution, Triplet
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.method.augment import noise_partners
 from asdpipe.method.pitch import pitch_shift

@@ -26,7 +26,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile
 
 from asdpipe.artifacts.tables import write_table
-from asdpipe.config.method import ClipTraining, Method, MultiResolution, Triplet
+from asdpipe.config.method import Method
+from asdpipe.config.sections import ClipTraining, MultiResolution, Triplet
 from asdpipe.data.audio import SAMPLE_RATE, to_float, to_int16
 from asdpipe.data.decoding import Clip, decoded
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, read_clip

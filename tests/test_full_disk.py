@@ -11,7 +11,7 @@ from asdpipe.steps.manifest import demo_dataset
 
 from asdpipe.artifacts.files import whole_folder, write_csv, written
 from asdpipe.artifacts.tables import write_table
-from asdpipe.config.method import Network
+from asdpipe.config.sections import Network
 from asdpipe.errors import UserError
 from asdpipe.models.autoencoder import Autoencoder
 from asdpipe.models.files import save_model

@@ -4,22 +4,20 @@ A result that several methods have in common is made once, in the folder of its 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from asdpipe.config.base import Section, as_json
-from asdpipe.config.data import Dataset, DemoDataset, DownloadSettings, LabelSettings, settings_of
-from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings, SelectSettings
+from asdpipe.config.base import as_json
+from asdpipe.config.data import Dataset, DemoDataset
+from asdpipe.config.method import Method
 from asdpipe.config.pools import DemoPool
 from asdpipe.config.schema import Config
+from asdpipe.config.steps import POOL_STEPS, step_settings
 from asdpipe.errors import UserError
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
 Inputs = dict[str, str | list[str]]
-# Steps whose settings have those of a pool: of the data set's, where the rule names none.
-POOL_STEPS = {"generate_pool", "list_pool_clips", "pack_pool", "pack_selected", "score_external"}
 
 
 class Plan:
@@ -283,33 +281,9 @@ class Plan:
         Args:
             dataset, pool, method: those that the step's rule is about.
         """
-        return as_json(self._settings(step, dataset, pool, method))
-
-    def _settings(self, step: str, dataset: str, pool: str, method: str) -> Section:
-        known: Any = self.dataset(dataset) if dataset else None
-        used: Any = self.method(method) if method else None
-        of_pool: Any = self.config.resolve_pool(pool or self.required_pool(dataset)) if step in POOL_STEPS else None
-        sections: dict[str, Callable[[], Section]] = {
-            "generate_dataset": lambda: known.recordings,
-            "generate_pool": lambda: of_pool.recordings,
-            "download": lambda: settings_of(known, DownloadSettings),
-            "list_clips": lambda: known.listing,
-            "label_clips": lambda: LabelSettings(listing=known.listing),
-            "pack_clips": lambda: known.decoding,
-            "list_pool_clips": lambda: of_pool.listing,
-            "pack_pool": lambda: of_pool.decoding,
-            "pack_selected": lambda: of_pool.decoding,
-            "train": lambda: Method.training_settings(used),
-            "embed": lambda: NetworkSettings(network=used.network),
-            "represent": lambda: Method.represent_settings(used),
-            "score": lambda: Method.score_settings(used),
-            "score_external": lambda: ExternalScoreSettings(
-                decoding=of_pool.decoding, similarity=used.inference.similarity
-            ),
-            "select": lambda: SelectSettings(external=used.external),
-            "pseudo_label": lambda: PseudoLabelSettings(pseudo_labels=used.pseudo_labels),
-        }
-        return sections.get(step, Section)()
+        known = self.dataset(dataset) if dataset else None
+        from_pool = self.config.resolve_pool(pool or self.required_pool(dataset)) if step in POOL_STEPS else None
+        return as_json(step_settings(step, known, from_pool, self.method(method) if method else None))
 
     # ---------------------------------------------------------------- stages
 

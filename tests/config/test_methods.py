@@ -35,7 +35,9 @@ def test_systems_have_the_papers_settings(name, labels):
     windows = tuple(window / 16 for window in method.network.windows)
     parts = (method.triplet.enabled, method.external.enabled, method.pseudo_labels.enabled)
     assert (windows, method.loss.branches, *parts) == SYSTEMS[name]
-    assert (method.kind, method.labels, method.start_from) == ("iterative", labels, None)
+    kinds = (method.network.kind, method.loss.kind, method.training.kind, method.inference.backend.kind)
+    assert kinds == ("multi_resolution", "subspace", "clips", "kmeans")
+    assert (method.labels.kind, method.start_from) == (labels, None)
     # What all of them share (§5.2).
     training = method.training
     assert (training.epochs, training.learning_rate) == (50, 1e-3)
@@ -72,7 +74,9 @@ def test_there_are_no_other_methods_than_these_and_the_baselines():
 
 def test_the_autoencoder_has_the_baselines_settings():
     simple, selective = (CONFIG.resolve_method(name) for name in ("autoencoder", "autoencoder_mahalanobis"))
-    settings = simple.autoencoder
+    settings = simple.training
     assert (settings.epochs, settings.batch_size, settings.learning_rate, settings.validation) == (100, 256, 1e-3, 0.1)
-    assert selective.autoencoder == settings
-    assert (simple.inference.autoencoder_score, selective.inference.autoencoder_score) == ("simple", "selective")
+    assert (simple.network.kind, settings.kind) == ("autoencoder", "frames")
+    assert selective.training_settings() == simple.training_settings()
+    backends = [method.inference.backend.kind for method in (simple, selective)]
+    assert backends == ["reconstruction", "mahalanobis"]

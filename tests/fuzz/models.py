@@ -10,7 +10,7 @@ import torch
 from asdpipe.models.autoencoder_files import Trained, load_autoencoders, save_autoencoders
 
 from asdpipe.artifacts.files import file_digest
-from asdpipe.config.method import Network
+from asdpipe.config.sections import Network
 from asdpipe.models.autoencoder import Autoencoder
 from asdpipe.models.files import load_model, save_model
 from asdpipe.training.fit import build_network

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from asdpipe.method.classes import class_indices, external_class, original_class
+from asdpipe.method.classes import AttributeLabels, Clip, ClipClass, MachineLabels, PseudoLabels, class_indices
+
+LABELLERS = {"machine": MachineLabels(), "attribute": AttributeLabels()}
+
+
+def original_class(machine, section, attributes, domain, cluster, labels):
+    labeller = LABELLERS[labels]
+    if cluster is not None:
+        labeller = PseudoLabels(labeller, {"clip": str(cluster)})
+    return labeller(Clip("clip", machine, section, domain, attributes))
 
 
 @pytest.mark.parametrize(
@@ -26,49 +35,68 @@ from asdpipe.method.classes import class_indices, external_class, original_class
     ],
 )
 def test_class_of_an_original_clip(labels, section, attributes, cluster, expected):
-    assert original_class("fan", section, attributes, "source", cluster, labels) == expected
+    assert original_class("fan", section, attributes, "source", cluster, labels).name == expected
 
 
 def test_clusters_of_the_two_domains_are_different_classes():
-    names = {original_class("fan", None, None, domain, 2, "machine") for domain in ("source", "target")}
-    assert names == {"fan_source_2", "fan_target_2"}
+    found = {original_class("fan", None, None, domain, 2, "machine") for domain in ("source", "target")}
+    assert {each.name for each in found} == {"fan_source_2", "fan_target_2"}
 
 
 def test_without_pseudo_labels_the_domain_is_not_part_of_the_class():
-    names = {original_class("fan", "00", "W", domain, None, "attribute") for domain in ("source", "target")}
-    assert len(names) == 1
+    found = {original_class("fan", "00", "W", domain, None, "attribute") for domain in ("source", "target")}
+    assert len(found) == 1
+
+
+def external_class(machine, label):
+    return ClipClass("external", machine, label=label)
 
 
 def test_an_external_label_at_two_machines_is_two_classes():
-    assert external_class("fan", "/m/02mk9") == "fan_/m/02mk9"
+    assert external_class("fan", "/m/02mk9").name == "fan_/m/02mk9"
     assert external_class("valve", "/m/02mk9") != external_class("fan", "/m/02mk9")
     assert external_class("fan", "/m/0llzx") != external_class("fan", "/m/02mk9")
 
 
+def test_two_classes_with_one_name_stay_two():
+    pairs = [
+        (original_class("fan", None, "01_x", "source", None, "attribute"), "fan_01_x"),
+        (original_class("fan_01", None, "x", "source", None, "attribute"), "fan_01_x"),
+        (original_class("fan", "01", "x", "source", None, "attribute"), "fan_01_x"),
+        (external_class("fan", "a_b"), "fan_a_b"),
+        (external_class("fan_a", "b"), "fan_a_b"),
+    ]
+    assert [each.name for each, _ in pairs] == [name for _, name in pairs]
+    index, classes = class_indices([each for each, _ in pairs])
+    assert sorted(index.tolist()) == [0, 1, 2, 3, 4]
+    assert len(classes) == 5
+
+
 def test_an_external_class_is_not_the_machines_own_even_with_the_same_name():
-    index, classes = class_indices(
-        ["original", "external", "original", "external"], ["fan_x", "fan_x", "fan_x", "fan_y"]
-    )
+    own = original_class("fan", None, "x", "source", None, "attribute")
+    index, classes = class_indices([own, external_class("fan", "x"), own, external_class("fan", "y")])
     assert len(classes) == 3
     assert index[0] == index[2] != index[1]
     assert len({*index.tolist()}) == 3
-    assert set(classes) == {("original", "fan_x"), ("external", "fan_x"), ("external", "fan_y")}
+    found = {(each.origin, each.name) for each in classes}
+    assert found == {("original", "fan_x"), ("external", "fan_x"), ("external", "fan_y")}
 
 
 def test_indices_are_dense_name_their_class_and_do_not_depend_on_the_order():
     rng = np.random.default_rng(0)
+    machines = rng.choice(["fan", "valve", "ToyCar_1", "fan_source_3"], 200)
     origins = rng.choice(["original", "external"], 200)
-    names = rng.choice(["fan", "valve", "ToyCar_1", "fan_source_3"], 200)
-    index, classes = class_indices(origins.tolist(), names.tolist())
+    given = [ClipClass(str(origin), str(machine)) for origin, machine in zip(origins, machines, strict=True)]
+    index, classes = class_indices(given)
     assert index.dtype == np.int32
     assert sorted(set(index.tolist())) == list(range(8)) == list(range(len(classes)))
-    assert [classes[i] for i in index] == list(zip(origins, names, strict=True))
+    assert [classes[i] for i in index] == given
     order = rng.permutation(200)
-    shuffled, same = class_indices(origins[order].tolist(), names[order].tolist())
+    shuffled, same = class_indices([given[i] for i in order])
     assert same == classes
     np.testing.assert_array_equal(shuffled, index[order])
 
 
 def test_no_clips_have_no_classes():
-    index, classes = class_indices([], [])
+    index, classes = class_indices([])
     assert len(index) == len(classes) == 0

@@ -125,8 +125,8 @@ def test_the_settings_of_a_run_are_the_parts_of_its_line(table):
         if line in BASELINES:
             continue
         method, parts = CONFIG.resolve_method(line.run.method), line.method.split("_")
-        assert method.kind == "iterative"
-        assert method.labels == {"label": "attribute", "nolabel": "machine"}[line.labels]
+        assert method.training.kind == "clips"
+        assert method.labels.kind == {"label": "attribute", "nolabel": "machine"}[line.labels]
         assert method.loss.branches == ("ba" in parts)
         assert (method.triplet.enabled, method.external.enabled, method.pseudo_labels.enabled) == tuple(
             part in parts for part in ("trp", "ex", "ps")

@@ -17,7 +17,7 @@ from asdpipe.steps.autoencoder import embed_autoencoder, train_autoencoder
 
 from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.config.method import Autoencoder
+from asdpipe.config.sections import Autoencoder
 from asdpipe.errors import UserError
 from asdpipe.models.autoencoder import clip_distances
 from asdpipe.steps.train import CHECKPOINT

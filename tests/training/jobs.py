@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from asdpipe.config.method import ClipTraining, Method, MultiResolution
+from asdpipe.config.method import Method
+from asdpipe.config.sections import ClipTraining, MultiResolution
 from asdpipe.method.objectives import Sum
 from asdpipe.models.build import build_extractor
 from asdpipe.training.batches import TrainingSet

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from asdpipe.config.method import ClipTraining, Method, MultiResolution, Subspace, Triplet
+from asdpipe.config.method import Method
+from asdpipe.config.sections import ClipTraining, MultiResolution, Subspace, Triplet
 from asdpipe.method.losses import SubspaceLoss
 from asdpipe.training.batches import TrainingSet, epoch_batches
 from asdpipe.training.crop import make_crop

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from asdpipe.config.method import Autoencoder as Network
-from asdpipe.config.method import FrameTraining, Method
+from asdpipe.config.method import Method
+from asdpipe.config.sections import Autoencoder as Network
+from asdpipe.config.sections import FrameTraining
 from asdpipe.errors import UserError
 from asdpipe.method.objectives import ReconstructionObjective
 from asdpipe.method.scorers import SelectiveMahalanobis

@@ -11,7 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from asdpipe.config.method import FrameTraining, Method, MultiResolution
+from asdpipe.config.method import Method
+from asdpipe.config.sections import FrameTraining, MultiResolution
 from asdpipe.errors import UserError
 from asdpipe.method.objectives import ReconstructionObjective, TripletObjective
 from asdpipe.training import on_clips

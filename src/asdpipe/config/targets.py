@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from asdpipe.config.data import Listing
-from asdpipe.config.method import Backend, Labels, Loss, Network, Training, Triplet
 from asdpipe.config.pools import PoolListing
+from asdpipe.config.sections import Backend, Labels, Loss, Network, Training, Triplet
 
 BUILT: dict[str, Any] = {
     "labels": Labels,

@@ -1,0 +1,38 @@
+"""The settings of every step: all that its result depends on beside its inputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+from asdpipe.config.base import Section
+from asdpipe.config.data import DownloadSettings, LabelSettings, settings_of
+from asdpipe.config.method import ExternalScoreSettings, NetworkSettings, PseudoLabelSettings, SelectSettings
+
+# Steps whose settings have those of a pool.
+POOL_STEPS = {"generate_pool", "list_pool_clips", "pack_pool", "pack_selected", "score_external"}
+
+
+def step_settings(step: str, dataset: Any, pool: Any, method: Any) -> Section:
+    """Return the settings of a step; those that depend on none have an empty section.
+
+    Args:
+        dataset, pool, method: a Dataset, Pool and Method that the step is about; None: it is about none.
+    """
+    sections: dict[str, Callable[[], Section]] = {
+        "generate_dataset": lambda: dataset.recordings,
+        "generate_pool": lambda: pool.recordings,
+        "download": lambda: settings_of(dataset, DownloadSettings),
+        "list_clips": lambda: dataset.listing,
+        "label_clips": lambda: LabelSettings(listing=dataset.listing),
+        "pack_clips": lambda: dataset.decoding,
+        "list_pool_clips": lambda: pool.listing,
+        "pack_pool": lambda: pool.decoding,
+        "pack_selected": lambda: pool.decoding,
+        "train": lambda: method.training_settings(),  # noqa: PLW0108 (there may be no method)
+        "embed": lambda: NetworkSettings(network=method.network),
+        "represent": lambda: method.represent_settings(),  # noqa: PLW0108
+        "score": lambda: method.score_settings(),  # noqa: PLW0108
+        "score_external": lambda: ExternalScoreSettings(decoding=pool.decoding, similarity=method.inference.similarity),
+        "select": lambda: SelectSettings(external=method.external),
+        "pseudo_label": lambda: PseudoLabelSettings(pseudo_labels=method.pseudo_labels),
+    }
+    return sections.get(step, Section)()
