@@ -165,10 +165,6 @@ class Plan:
         """Return the pool that a method takes external clips from, or None."""
         return self.dataset(dataset).pool if self.method(method).takes_external else None
 
-    def is_generated(self, pool: str) -> bool:
-        """Tell whether the workflow makes the recordings of a pool."""
-        return pool in self.generated_pools
-
     def shard_contents(self, pool: str, shard: str, recorded: str) -> str:
         """Return what tells whether a packed shard must be packed again: other clips, another text.
 
@@ -181,7 +177,7 @@ class Plan:
         from asdpipe.artifacts.tables import read_facts
 
         index = Path(f"results/external/{pool}/{shard}/waveforms.parquet")
-        if self.is_generated(pool) or not index.exists():
+        if pool in self.generated_pools or not index.exists():
             return recorded
         listed = self._shards(pool)[int(shard)]
         try:

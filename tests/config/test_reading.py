@@ -17,7 +17,7 @@ from tests.conftest import ROOT, TINY, run_snakemake
     ("change", "words"),
     [
         ({"trainning": {}}, ["unknown key 'trainning'", "did you mean 'training'"]),
-        ({"training": {"epochz": 3}}, ["unknown key 'training.epochz'", "did you mean 'training.epochs'"]),
+        ({"training": {"epochss": 3}}, ["unknown key 'training.epochss'", "did you mean 'training.epochs'"]),
         ({"datasets": {"tiny": {"format": "demo", "clip_second": 2}}}, ["datasets.tiny.clip_seconds"]),
         ({"methods": {"mine": {"triplet": {"gama": 1}}}}, ["methods.mine.triplet.gamma"]),
         ({"external": {"n_max": -1}}, ["external.n_max = -1", "greater than or equal to 0"]),

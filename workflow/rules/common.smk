@@ -172,7 +172,7 @@ def pool_clips(wildcards):
     file = f"results/external/{wildcards.pool}/clips.parquet"
     recorded = recorded_params(rules.pack_pool.output[0].apply_wildcards(wildcards))
     is_packed = {param(wildcards) for param in rules.pack_pool.params} <= set(recorded)
-    return ancient(file) if is_packed and not planned(PLAN.is_generated)(wildcards) else file
+    return ancient(file) if is_packed and not wildcards.pool in PLAN.generated_pools else file
 
 
 def shard_contents(wildcards):
