@@ -9,7 +9,9 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 15.0
 # The level of what is shown on the screen although it is no warning.
 SHOWN = logging.INFO + 5
+# Both levels are called INFO; the name alone stays the lower one.
 logging.addLevelName(SHOWN, "INFO")
+logging.addLevelName(logging.INFO, "INFO")
 
 logger = logging.getLogger(__name__)
 
