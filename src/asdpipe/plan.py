@@ -122,15 +122,11 @@ class Plan:
     def labelled_from(self, dataset: str) -> Inputs:
         """Return what the labelled manifest is made from: the lists of all splits, and the ground truth."""
         known, truth = self.dataset(dataset), self.truth(dataset)
-        files = (
-            []
-            if known.fetched
-            else known.listing.truth_files(self.dataset_root(dataset), Path(truth) if truth else None)
-        )
-        return {
-            "lists": [f"results/data/{dataset}/{split}/clips.parquet" for split in self.splits(dataset)],
-            "truth": files,
-        }
+        lists = [f"results/data/{dataset}/{split}/clips.parquet" for split in self.splits(dataset)]
+        if known.fetched:
+            return {"lists": lists}
+        folder = Path(truth) if truth else None
+        return {"lists": lists, "truth": known.listing.truth_files(self.dataset_root(dataset), folder)}
 
     @property
     def generated_datasets(self) -> list[str]:

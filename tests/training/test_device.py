@@ -127,4 +127,5 @@ def test_a_step_takes_the_memory_that_the_step_before_left():
         faults[how] = int(out.stdout)
     # Five times six tensors of 40 MB are 1.2 GB.
     assert faults["default"] > 0.9 * 1.2e9 / resource.getpagesize()
-    assert faults["set up"] < 0.01 * faults["default"]
+    # In some runs the heap grows by one more tensor of the thirty.
+    assert faults["set up"] < 0.1 * faults["default"]
