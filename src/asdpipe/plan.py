@@ -124,7 +124,7 @@ class Plan:
         known, truth = self.dataset(dataset), self.truth(dataset)
         lists = [f"results/data/{dataset}/{split}/clips.parquet" for split in self.splits(dataset)]
         if known.fetched:
-            return {"lists": lists}
+            return {"lists": lists, "truth": []}
         folder = Path(truth) if truth else None
         return {"lists": lists, "truth": known.listing.truth_files(self.dataset_root(dataset), folder)}
 
