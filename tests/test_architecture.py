@@ -37,12 +37,6 @@ RULE = re.compile(r"^rule (\w+):\n((?:[ \t]+.*\n|\n|#.*\n)*)", flags=re.M)
 RULES = {name: body for file in RULE_FILES for name, body in RULE.findall(file.read_text() + "\n")}
 STEP_RULES = [name for name, body in RULES.items() if "python -m asdpipe" in body]
 PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
-# "use rule BASE as NAME": NAME runs the step of BASE.
-DERIVED = {
-    name: base
-    for file in RULE_FILES
-    for base, name in re.findall(r"^use rule (\w+) as (\w+)", file.read_text(), flags=re.M)
-}
 
 
 def imports(file: Path) -> set[str]:
@@ -180,25 +174,12 @@ def test_every_rule_runs_the_step_of_its_name_with_its_code_as_param(name):
     assert re.search(rf'^        code=.*"{name}"', RULES[name], flags=re.M), f"{name}: no digest of its step's code"
 
 
-@pytest.mark.parametrize("name", DERIVED)
-def test_derived_rules_have_what_they_do_not_take_over(name):
-    base = DERIVED[name]
-    assert base in RULES
-    text = "".join(file.read_text() for file in RULE_FILES)
-    body = re.search(rf"^use rule {base} as {name} with:\n((?:[ \t]+.*\n|\n)*)", text + "\n", flags=re.M)
-    # Params are replaced as a whole.
-    if body and "    params:" in body[1]:
-        assert re.search(rf'^        code=.*"{base}"', body[1], flags=re.M), f"{name}: no digest of its step's code"
-    if "localrule: True" in RULES[base]:
-        assert re.search(rf"^localrules:(\n?[ \t]+\w+,?)*\s+{name}\b", text, flags=re.M), f"{name} is not local"
-
-
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda file: file.parent.name)
 def test_profiles_explain_every_entry_and_name_rules_that_exist(profile):
     text = profile.read_text()
     entries = yaml.safe_load(text)
     groups = entries.get("groups", {})
-    assert set(groups) <= RULES.keys() | DERIVED.keys()
+    assert set(groups) <= RULES.keys()
     assert set(entries.get("group-components", {})) <= set(groups.values())
     lines = text.splitlines()
     for entry in entries:
