@@ -78,8 +78,8 @@ class _Listing(Section):
         # Their order means nothing, so changing it must not re-run anything.
         return None if names is None else tuple(sorted(set(names)))
 
-    def _call(self, function: str, *arguments: Any, truth: Path | None = None) -> Any:
-        return called(f"{self.module}.{function}", *arguments, **self.model_dump(), truth=truth)
+    def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
+        return called(f"{self.module}.{function}", *arguments, **self.model_dump(), **options)
 
     def machine_types(self, root: Path) -> list[str]:
         """Return the machine types by the folders there are, those of the development set first.
@@ -137,7 +137,7 @@ class _Listing(Section):
         Raises:
             UserError: ground truth and clips do not belong together, or the numbers of clips are not the published.
         """
-        return self._call("label_clips", clips, root, truth=truth)
+        return self._call("label_clips", clips, root=root, truth=truth)
 
     @property
     def listed_by(self) -> str:
