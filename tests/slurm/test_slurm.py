@@ -19,7 +19,7 @@ from tests.conftest import ROOT, TINY, run_snakemake
 pytestmark = pytest.mark.slurm
 
 CLUSTER = ROOT / "tests/slurm/cluster.sh"
-PROFILE = ROOT / "workflow/profiles/slurm"
+PROFILE = ROOT / "profiles/slurm"
 # Two seeds compete for the GPU. No device is there, so the networks run on the CPU all the same. Trainings have epochs
 # left when one of them is cancelled after its first.
 CONFIG = TINY | {"seeds": [0, 1], "device": "auto", "training": TINY["training"] | {"epochs": 6}}
@@ -34,7 +34,7 @@ TOO_LITTLE_TIME, ENOUGH_TIME = 2, 50
 LITTLE = [
     *(
         f"{rule}:mem_mb={ENOUGH_MEMORY} if attempt > 1 else {TOO_LITTLE_MEMORY}"
-        for rule in ("demo_pool", "manifest_pool")
+        for rule in ("generate_pool", "list_pool_clips")
     ),
     *(
         f"{rule}:runtime=30 if wildcards.method != 'raw_logmel' else "
@@ -137,8 +137,11 @@ def runs(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         patch.setenv("PATH", f"{PROFILE}/no-accounting", prepend=os.pathsep)
         disturbances = [pool.submit(cancel_training, slurm, over), pool.submit(hold_a_job, over)]
         locally = pool.submit(run_snakemake, local, *TARGETS, config=CONFIG)
-        done = run_snakemake(slurm, *arguments, "--", *TARGETS, config=CONFIG)
-        over.set()
+        try:
+            done = run_snakemake(slurm, *arguments, "--", *TARGETS, config=CONFIG)
+        finally:
+            # Also after Ctrl-C: the pool waits for the disturbances.
+            over.set()
         for each in disturbances:
             each.result()
         assert locally.result().returncode == 0, locally.result().stdout[-3000:]
@@ -194,7 +197,7 @@ def test_a_cancelled_training_goes_on_where_it_stopped_with_more(runs: Runs) -> 
     assert last.memory > first.memory
     assert last.minutes > first.minutes
     log = (runs.slurm / CANCELLED_STAGE / "logs/train.log").read_text()
-    assert re.search(r"going on after epoch [1-9]", log)
+    assert re.search(r"resuming after epoch [1-9]", log)
 
 
 def test_a_failed_job_is_reported_with_its_logs(runs: Runs) -> None:
