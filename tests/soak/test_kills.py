@@ -95,7 +95,7 @@ def test_a_workflow_killed_at_random_moments_ends_with_the_same_bytes(undisturbe
             assert code == 0, (folder / "log").read_text()[-3000:]
             break
         logs = (each.read_text() for each in folder.rglob("train.log"))
-        count["trainings that went on from a checkpoint"] += sum("going on after epoch" in each for each in logs)
+        count["trainings that went on from a checkpoint"] += sum("resuming after epoch" in each for each in logs)
         assert_same(artifacts(folder), expected)
     with capsys.disabled():
         print(f"\n{seconds:.0f} s undisturbed; {len(expected)} files the same; {dict(count)}")

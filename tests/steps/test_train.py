@@ -105,7 +105,7 @@ def test_a_killed_and_then_stopped_training_ends_with_the_same_bytes(inputs, und
     assert not any((stage / file).exists() for file in OUTPUTS)
     run(inputs, stage)
     assert digests(stage) == undisturbed
-    assert "going on after epoch" in (tmp_path / "stage1.log").read_text()
+    assert "resuming after epoch" in (tmp_path / "stage1.log").read_text()
     assert sorted(each.name for each in stage.iterdir()) == sorted([*OUTPUTS, "provenance"])
 
 

@@ -46,7 +46,7 @@ def test_a_given_precision_is_taken_anywhere():
 def test_without_a_gpu_cuda_is_refused_and_auto_is_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == CPU
-    with pytest.raises(UserError, match="device is cuda, but PyTorch sees no GPU"):
+    with pytest.raises(UserError, match="device is cuda, but PyTorch finds no GPU"):
         pick_device("cuda")
 
 

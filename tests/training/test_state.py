@@ -105,8 +105,8 @@ def test_killed_trainings_lose_at_most_one_epoch_and_end_the_same(undisturbed, t
             with pytest.raises(Killed):
                 train(Checkpoint(tmp_path / "state", {}))
     assert_same(train(Checkpoint(tmp_path / "state", {})), undisturbed)
-    found = [row.partition(",")[0] for row in caplog.messages if "going on" in row]
-    assert found == ["going on after epoch 1 and 0 steps", "going on after epoch 2 and 0 steps"]
+    found = [row.partition(",")[0] for row in caplog.messages if "resuming" in row]
+    assert found == ["resuming after epoch 1 and 0 steps", "resuming after epoch 2 and 0 steps"]
 
 
 @pytest.mark.parametrize(

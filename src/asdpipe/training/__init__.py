@@ -1,1 +1,1 @@
-"""Batches, training loop, checkpoints and the embedding pass."""
+"""Training loops, batches, checkpoints and the embedding pass."""

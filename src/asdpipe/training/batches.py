@@ -13,7 +13,7 @@ from asdpipe.data.waveforms import Waveforms
 from asdpipe.method.augment import random_offset
 
 Epoch = Literal["all", "random_half"]
-"""Source clips of an epoch: all, or a new random half in every epoch (released code)."""
+"""Source and external clips of an epoch: all, or a random half (released code)."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,29 @@ class TrainingSet:
     """Index of the clip in ``waveforms``."""
     class_index: NDArray[np.int32]
     machine_index: NDArray[np.int32]
-    """Machine types, for the triplet's noise. An external clip has the machine type it was selected for."""
+    """Machine type, for the background noise of triplets. An external clip has the type it was selected for."""
     is_target: NDArray[np.bool_]
-    """False for external clips: they count as source."""
+    """False for external clips, which count as source."""
 
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of samples of every clip, (clips,)."""
+        return np.array([len(samples) for samples in self], dtype=np.int64)
+
     def __getitem__(self, clip: int) -> NDArray[np.int16]:
-        """Return the samples of a clip, int16 (samples,)."""
+        """Return the samples of a clip, int16 (samples,) at 16 kHz."""
         return self.waveforms[self.row[clip]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int16]]:
+        return (self[clip] for clip in range(len(self)))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips, offsets and labels of one batch; everything is int64 (batch,)."""
+    """Clips, offsets and labels of one batch; all arrays are int64 (batch,)."""
 
     clip: NDArray[np.int64]
     """Indices into the training set."""
@@ -59,12 +67,12 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: source clips without replacement, target clips with replacement.
 
-    The source clips are split into batches of nearly equal size; ``num_batches`` of them are used. Without target
-    clips a batch has source clips only, without source clips target clips only.
+    The source clips are split into batches of nearly equal size, of which the first ``num_batches`` are used. A batch
+    has source clips only if there are no target clips, and vice versa.
 
     Args:
         num_samples: length of the crops, in samples.
-        generator: source of every draw. In the same state it gives the same batches.
+        generator: random generator; the same state gives the same batches.
         epoch: which source clips to use.
     """
     source, target = np.flatnonzero(~clips.is_target), np.flatnonzero(clips.is_target)
@@ -84,7 +92,7 @@ def epoch_batches(
 def num_batches(num_source: int, source_per_batch: int, epoch: Epoch = "all") -> int:
     """Return the number of batches of an epoch, at least 1.
 
-    "random_half" is half the batches, rounded down, and one more, as the released code counts them.
+    "random_half" gives half the batches, rounded down, plus one, as in the released code.
     """
     count = max(1, -(-num_source // source_per_batch))
     return count if epoch == "all" else min(count, count // 2 + 1)

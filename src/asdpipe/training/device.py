@@ -1,4 +1,4 @@
-"""Choose the device and the precision of training; compute embeddings in float32."""
+"""Device and precision of training and embedding."""
 
 import ctypes
 import sys
@@ -12,16 +12,16 @@ from asdpipe.errors import UserError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-# Parameters of mallopt, from glibc's malloc.h.
+# Parameters of mallopt, from malloc.h of glibc.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-# On a CPU bfloat16 does not speed up narrower networks.
+# On a CPU, bfloat16 does not speed up narrower networks.
 MIN_BFLOAT16_WIDTH = 64
 
 
 def pick_device(name: str) -> torch.device:
     """Return the device for "auto", "cpu" or "cuda", and set up PyTorch for it.
 
-    On a GPU, float32 matrix products and convolutions may run in TF32, which keeps 10 bits of the mantissa; see
+    On a GPU, float32 matrix products and convolutions then use TF32 (a mantissa of 10 bits), except within
     ``full_precision``.
 
     Raises:
@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise UserError("device is cuda, but PyTorch sees no GPU here; use device: auto or cpu")
+        raise UserError("device is cuda, but PyTorch finds no GPU on this machine; use device: auto or cpu")
     if available and name != "cpu":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
@@ -41,7 +41,7 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Run float32 matrix products and convolutions in float32, without TF32, for embeddings and scores."""
+    """Disable TF32 within the context, so that embeddings and scores are computed in float32."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -64,9 +64,13 @@ def _keep_freed_memory() -> None:
 
 
 def training_dtype(precision: Precision, device: torch.device, width: int) -> torch.dtype:
-    """Return the dtype of convolutions and matrix products in training, for a network of this width.
+    """Return the dtype of convolutions and matrix products in training.
 
-    float32 on a GPU includes TF32 (``pick_device``).
+    On a GPU, float32 includes TF32 (``pick_device``).
+
+    Args:
+        precision: "auto" is bfloat16 where the hardware supports it and it is faster, else float32.
+        width: embedding size of the network.
     """
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16

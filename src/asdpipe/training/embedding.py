@@ -1,4 +1,4 @@
-"""Embed clips, reproducibly: from sample 0, in evaluation mode, in float32."""
+"""Embed clips reproducibly: from their first sample, in evaluation mode, in float32."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -23,12 +23,12 @@ BATCH, GPU_BATCH = 32, 128
 def embed(
     extractor: FeatureExtractor, waveforms: Iterable[NDArray[np.int16]], total: int, device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the embeddings of clips in order, float32 (batch, branches * dim), computed without TF32 on a GPU too.
+    """Yield the embeddings of clips in order, float32 (batch, branches * dim), computed without TF32.
 
     At most two batches of clips are in memory.
 
     Args:
-        waveforms: 16 kHz clips of any lengths, tiled or cut to the extractor's ``num_samples``.
+        waveforms: 16 kHz clips of any length, tiled or cut to the extractor's ``num_samples``.
         total: number of clips, for the progress display.
     """
     extractor = extractor.eval().to(device)
@@ -47,7 +47,7 @@ def embed(
 def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int | None, size: int) -> Iterator[NDArray[np.int16]]:
     clips = iter(waveforms)
     if num_samples is None:
-        # Whole clips differ in length.
+        # Whole clips differ in length, so a batch has one.
         yield from (clip[None].copy() for clip in clips)
         return
     while batch := [tile(clip, num_samples) for clip in islice(clips, size)]:
@@ -55,10 +55,10 @@ def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int | None, si
 
 
 def refuse_short(waveforms: Waveforms, min_samples: int) -> None:
-    """Stop at clips that are too short for an extractor.
+    """Check that no clip is too short for an extractor.
 
     Raises:
-        UserError: there are some.
+        UserError: a clip has fewer than ``min_samples`` samples.
     """
     short = waveforms.clip_ids[waveforms.lengths < min_samples]
     if len(short):

@@ -1,4 +1,4 @@
-"""The training loop: it knows no model and no loss by name."""
+"""The training loop, independent of model and loss."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,19 +11,22 @@ from asdpipe.method.objectives import Batch, Embed, Objective
 def fit(
     embed: Embed, objective: Objective, optimizer: torch.optim.Optimizer, batches: Iterable[Batch], rng: Generator
 ) -> Iterator[Tensor]:
-    """Take one optimiser step for each batch and yield its losses, (terms,), on the device.
+    """Take one optimiser step per batch and yield its losses, (terms,), on the device.
 
-    The gradients of the losses add up, which minimises their sum; one loss at a time needs less memory.
+    The sum of the losses is minimised (eq. 12). Gradients are accumulated loss by loss, which needs less memory than
+    one backward pass.
 
     Args:
-        embed: the extractor in training; objective: what is minimised, and the order of its losses.
-        rng: of the objective's draws.
+        embed: the extractor in training mode.
+        objective: yields the losses, in the order of its ``names``.
+        batches: inputs on the device of the extractor.
+        rng: CPU generator, passed to the objective.
     """
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         losses = []
         for loss in objective.terms(embed, batch, rng):
-            # A loss without any clip is a constant.
+            # A loss over no clips is a constant.
             if loss.requires_grad:
                 loss.backward()
             losses.append(loss.detach())

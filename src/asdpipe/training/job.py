@@ -1,4 +1,4 @@
-"""What a training is given and what it makes, whatever is trained."""
+"""Input and result of a training, shared by all trainers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from asdpipe.training.state import Checkpoint
 
 @dataclass(frozen=True)
 class Job:
-    """A training: its clips, what is built for it, and where its state is kept."""
+    """The input of a training: clips, how to build extractor and objective, checkpoints."""
 
     clips: TrainingSet
     machine: NDArray[np.object_]
@@ -25,38 +25,38 @@ class Job:
     network: Mapping[str, Any]
     """Settings of the extractor: kind and arguments."""
     build_extractor: Callable[..., FeatureExtractor]
-    """Takes what the extractor depends on beside its settings."""
+    """Builds the extractor; keyword arguments are added to its settings."""
     build_objective: Callable[[tuple[int, int]], Objective]
-    """Takes the extractor's embedding_shape."""
+    """Builds the objective for an ``embedding_shape``."""
     seed: Sequence[int]
-    """Entropy of every random draw, e.g. (seed, stage)."""
+    """Entropy of the random generators, e.g. (seed, stage)."""
     device: torch.device
     checkpoint: Callable[[str], Checkpoint]
-    """The state of a training by name; empty: the only one."""
+    """Returns the checkpoint of a named training; the name is empty if there is only one."""
     torch_compile: bool = False
-    """Train a compiled network; it shares its weights with the one returned."""
+    """Train with ``torch.compile``; the extractor that is returned is not compiled."""
 
 
 class Trained(NamedTuple):
-    """What a training made."""
+    """The result of a training."""
 
     extractor: FeatureExtractor
     """On the CPU, in evaluation mode."""
     network: Mapping[str, Any]
-    """Settings that it is built from again."""
+    """Settings to rebuild the extractor from."""
     history: pd.DataFrame
-    """Losses and learning rate of every epoch."""
+    """One row per epoch: losses and learning rate."""
     checkpoints: Sequence[Checkpoint]
-    """To be removed once all of it is written."""
+    """Remove them once the results are written."""
 
 
 class Trainer(Protocol):
-    """A way to train."""
+    """A training procedure."""
 
     def train(self, job: Job) -> Trained:
         """Train from scratch, or continue an interrupted training.
 
         Raises:
-            UserError: the clips cannot be trained on, or the losses are no longer finite.
-            Interrupted: a signal asked the process to end.
+            UserError: the clips cannot be trained on, or the training diverged.
+            Interrupted: the process received SIGTERM or SIGINT.
         """

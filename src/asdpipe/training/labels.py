@@ -1,4 +1,4 @@
-"""The table of labels of a stage: the class of every training clip, external ones included."""
+"""The labels of a stage: the class of every training clip, including external clips."""
 
 import pandas as pd
 
@@ -12,15 +12,15 @@ def assemble_labels(
     pseudo_labels: pd.DataFrame | None = None,
     selected: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, list[ClipClass]]:
-    """Return the table of labels of a stage, and its classes in the order of their indices.
+    """Return the labels of a stage, one row per clip, and its classes in the order of their indices.
 
     Args:
-        clips: manifest of the training clips.
-        labeller: classes without pseudo-labels.
-        pseudo_labels, selected: tables of the previous stage, or None.
+        clips: rows of the training clips in clips.parquet.
+        labeller: gives the classes, before pseudo-labels are added.
+        pseudo_labels, selected: tables of the previous stage; None if there is none.
 
     Raises:
-        UserError: a training clip has no attributes or no pseudo-label, but its class needs them.
+        UserError: a training clip lacks the attributes or the pseudo-label that its class needs.
     """
     if labeller.needs_attributes and clips.attributes.isna().any():
         machines = ", ".join(sorted(set(clips.machine[clips.attributes.isna()])))
@@ -31,7 +31,7 @@ def assemble_labels(
     if pseudo_labels is not None:
         by_clip = dict(zip(pseudo_labels.clip_id, pseudo_labels.cluster.astype(str), strict=True))
         if missing := sorted(set(clips.clip_id) - set(by_clip)):
-            message = f"the pseudo-labels of the stage before lack {len(missing)} training clips, e.g. {missing[0]}"
+            message = f"the pseudo-labels of the previous stage lack {len(missing)} training clips, e.g. {missing[0]}"
             raise UserError(f"{message}; delete them and run again")
         labeller = PseudoLabels(labeller, by_clip)
     several_sections = clips.groupby("machine").section.nunique() > 1
@@ -54,4 +54,4 @@ def assemble_labels(
         pairs = zip(selected.machine, selected.mid, strict=True)
         classes += [ClipClass("external", machine, label=mid) for machine, mid in pairs]
     index, ordered = class_indices(classes)
-    return table.assign(class_name=[each.name for each in classes], class_index=index), ordered
+    return table.assign(class_name=[clip_class.name for clip_class in classes], class_index=index), ordered

@@ -27,10 +27,10 @@ class ClipTrainer:
 
     Args:
         epochs: passes over source and external clips.
-        source_per_batch, target_per_batch: clips of a batch.
-        learning_rate, weight_decay: of AdamW.
-        epoch: which source and external clips an epoch takes.
-        precision: of convolutions and matrix products.
+        source_per_batch, target_per_batch: number of clips per batch; source includes external clips.
+        learning_rate, weight_decay: for AdamW.
+        epoch: which source and external clips an epoch uses.
+        precision: dtype of convolutions and matrix products.
     """
 
     def __init__(
@@ -50,16 +50,18 @@ class ClipTrainer:
     def train(self, job: Job) -> Trained:
         """Train a network from scratch, or continue an interrupted training; see ``Trainer``."""
         clips, device, checkpoint = job.clips, job.device, job.checkpoint("")
-        order_seed, rng_seed, weight_seed = (int(each) for each in np.random.SeedSequence(job.seed).generate_state(3))
+        order_seed, rng_seed, weight_seed = np.random.SeedSequence(job.seed).generate_state(3).tolist()
         order, rng = np.random.default_rng(order_seed), torch.Generator().manual_seed(rng_seed)
         torch.manual_seed(weight_seed)
         extractor = job.build_extractor().to(device)
         objective = job.build_objective(extractor.embedding_shape).to(device)
-        parameters = [each for each in (*extractor.parameters(), *objective.parameters()) if each.requires_grad]
+        parameters = [value for value in (*extractor.parameters(), *objective.parameters()) if value.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
         steps, num_samples = self.steps_of_epoch(clips), extractor.num_samples
         if num_samples is None:
-            raise UserError("training on clips needs a network that takes clips of one length")
+            raise UserError(
+                "training: clips needs a network with a fixed input length; use another training or network"
+            )
         no_losses = torch.zeros(0, len(objective.names))
         modules = {"network": extractor, "objective": objective}
         state = TrainingState(modules, optimizer, rng, order, losses=no_losses)
@@ -88,8 +90,8 @@ class ClipTrainer:
                 # Read losses once per epoch, to avoid a device sync in every step.
                 losses = torch.zeros(steps, len(objective.names), device=device)
                 losses[:done] = state.losses
-                for step, found in enumerate(fit(embed, objective, optimizer, inputs(batches[done:]), rng), done):
-                    losses[step] = found
+                for step, step_losses in enumerate(fit(embed, objective, optimizer, inputs(batches[done:]), rng), done):
+                    losses[step] = step_losses
                     progress.advance(1)
                     if checkpoint.stop_asked.is_set():
                         break
@@ -112,13 +114,10 @@ class ClipTrainer:
             UserError: a batch would hold a single clip.
         """
         num_source = int((~clips.is_target).sum())
-        if (
-            num_source // num_batches(num_source, self.source_per_batch)
-            + (self.target_per_batch if clips.is_target.any() else 0)
-            < 2
-        ):
+        num_target = self.target_per_batch if clips.is_target.any() else 0
+        if num_source // num_batches(num_source, self.source_per_batch) + num_target < 2:
             message = (
-                f"{len(clips.row)} training clips make batches of a single clip, which batch normalisation cannot use: "
+                f"{len(clips)} training clips make batches of a single clip, which batch normalisation cannot use: "
                 "add clips or raise training.source_per_batch"
             )
             raise UserError(message)
@@ -128,10 +127,12 @@ class ClipTrainer:
 def refuse_divergence(
     state: TrainingState, names: Sequence[str], clips: TrainingSet, batches: Sequence[Batch], learning_rate: float
 ) -> None:
-    """Stop a training whose numbers are no longer finite, before they replace its last good state.
+    """Stop a training that has diverged, before its state replaces the last good checkpoint.
 
     Args:
-        state: with the losses of the steps of its epoch; names: of the losses; batches: of this epoch.
+        state: its ``losses`` are those of the current epoch.
+        names: names of the losses.
+        batches: batches of the current epoch.
 
     Raises:
         UserError: a loss or a weight is not finite.
@@ -139,15 +140,15 @@ def refuse_divergence(
     bad = (~state.losses.isfinite().all(dim=1)).nonzero().flatten().tolist()
     if not bad and state.is_finite():
         return
-    # Finite losses but weights that are not: the last step made them so.
+    # If only the weights are not finite, the last step is at fault.
     step = bad[0] if bad else len(state.losses) - 1
     losses = zip(names, state.losses[step].tolist(), strict=True)
     shown = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in losses)
-    names_of_clips = dict.fromkeys(str(clips.waveforms.clip_ids[row]) for row in clips.row[batches[step].clip])
+    clip_ids = dict.fromkeys(str(clips.waveforms.clip_ids[row]) for row in clips.row[batches[step].clip])
     message = (
         f"training diverged in epoch {len(state.history) + 1}, step {step + 1}: {shown}"
         f"{'' if bad else ', and weights that are not finite after it'}; "
-        f"learning rate {learning_rate:g}. Try a smaller training.learning_rate. Run again as it is, it goes on after "
-        f"epoch {len(state.history)}, the last good one. Clips of the batch: {', '.join(names_of_clips)}"
+        f"learning rate {learning_rate:g}. Try a smaller training.learning_rate. Without a change, the next run "
+        f"resumes after epoch {len(state.history)}, the last good one. Clips of the batch: {', '.join(clip_ids)}"
     )
     raise UserError(message)

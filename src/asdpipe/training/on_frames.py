@@ -1,4 +1,4 @@
-"""Training on frames: an autoencoder for each machine type, and its two covariances (the DCASE baseline)."""
+"""Training on frames: one autoencoder per machine type and its two covariances (the DCASE baseline)."""
 
 import logging
 import math
@@ -25,24 +25,24 @@ logger = logging.getLogger(__name__)
 
 
 class FrameVectors(NamedTuple):
-    """The autoencoder's inputs for many clips, held as the spectrograms that they overlap in."""
+    """The inputs of the autoencoder for many clips, stored as overlapping views of their spectrograms."""
 
     runs: Tensor
-    """(frames - 4, 640): every run of five frames, also those across two clips; a view."""
+    """(frames - 4, 640): all runs of five frames, including those across two clips; a view."""
     row: Tensor
-    """int64 (vectors,): the runs within one clip."""
+    """int64 (vectors,): rows of ``runs`` that lie within one clip."""
     clip: Tensor
-    """int64 (vectors,): the clip that each of them is of."""
+    """int64 (vectors,): clip of each of these rows."""
 
 
 class FrameTrainer:
-    """Train an autoencoder for each machine type with Adam, on runs of five frames of its whole clips.
+    """Train one autoencoder per machine type with Adam, on runs of five frames of whole clips.
 
     Args:
         epochs: passes over the vectors.
-        batch_size: vectors of a batch.
-        learning_rate: of Adam.
-        validation: share of the vectors, drawn at random from all clips, that is only watched.
+        batch_size: vectors per batch.
+        learning_rate: for Adam.
+        validation: fraction of the vectors, drawn at random from all clips, that is used for the validation loss only.
     """
 
     def __init__(self, epochs: int, batch_size: int, learning_rate: float, validation: float) -> None:
@@ -52,7 +52,7 @@ class FrameTrainer:
     def train(self, job: Job) -> Trained:
         """Train the autoencoders of all machine types, one after the other; see ``Trainer``.
 
-        States are kept until all are trained: those of finished machine types are at their last epoch.
+        Checkpoints of finished machine types are kept until all are trained.
         """
         machines = sorted(set(job.machine.tolist()))
         network = {**job.network, "machines": machines}
@@ -66,7 +66,7 @@ class FrameTrainer:
             counts = is_source.sum(), (~is_source).sum()
             logger.info("%s (%d/%d): %d source and %d target clips", machine, number, len(machines), *counts)
             checkpoints.append(job.checkpoint(machine))
-            # By name, not number: another machine type must not change this one's draws.
+            # Seeded by name, so that adding a machine type does not change the training of the others.
             seed = (job.seed[0], *machine.encode())
             clips = (job.clips[row] for row in rows)
             try:
@@ -92,24 +92,25 @@ class FrameTrainer:
         device: torch.device,
         checkpoint: Checkpoint,
     ) -> tuple[Autoencoder, Tensor, pd.DataFrame]:
-        """Train the autoencoder of one machine type, or continue a training that was interrupted.
+        """Train the autoencoder of one machine type, or continue an interrupted training.
 
         Args:
-            clips: 16 kHz samples, of any lengths; taken one at a time, only their spectrograms are kept.
+            clips: 16 kHz samples of any length; read one at a time, only their spectrograms are kept.
             is_source: (clips,).
-            seed: entropy of every random draw, e.g. (seed, machine type).
-            objective: what is minimised.
-            checkpoint: where the state is kept after every epoch.
+            seed: entropy of the random generators, e.g. (seed, *machine type).
+            objective: the loss.
+            device: device to train on.
+            checkpoint: saved after every epoch.
 
         Returns:
             The autoencoder on the CPU in evaluation mode, the inverse covariances (2, 128, 128) of its errors on source
-            and target, and per epoch: epoch, loss, validation_loss (NaN without validation), learning_rate.
+            and target, and one row per epoch: epoch, loss, validation_loss (NaN without validation), learning_rate.
 
         Raises:
-            UserError: there are fewer than two vectors to train on, or the loss is no longer finite.
-            Interrupted: a signal asked the process to end.
+            UserError: there are fewer than two vectors to train on, or the training diverged.
+            Interrupted: the process received SIGTERM or SIGINT.
         """
-        weight_seed, rng_seed = (int(each) for each in np.random.SeedSequence(seed).generate_state(2))
+        weight_seed, rng_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
         rng = torch.Generator().manual_seed(rng_seed)
         torch.manual_seed(weight_seed)
         model = Autoencoder().to(device)
@@ -133,33 +134,33 @@ class FrameTrainer:
             losses = torch.cat(list(fit(model, objective, optimizer, batches, rng))).cpu()
             sizes = torch.tensor([len(rows) for rows in chosen])
             mean = float((losses * sizes).sum() / sizes.sum())
-            watched = mean_loss(model, vectors, validation, self.batch_size)
-            finite = math.isfinite(mean) and (not len(validation) or math.isfinite(watched))
+            validation_loss = mean_loss(model, vectors, validation, self.batch_size)
+            finite = math.isfinite(mean) and (not len(validation) or math.isfinite(validation_loss))
             if not (finite and state.is_finite()):
                 message = (
-                    f"training of the autoencoder diverged in epoch {epoch}: loss {mean}, validation loss {watched}; "
-                    f"try a smaller training.learning_rate than {self.learning_rate:g}"
+                    f"training of the autoencoder diverged in epoch {epoch}: loss {mean}, validation loss "
+                    f"{validation_loss}; try a smaller training.learning_rate than {self.learning_rate:g}"
                 )
                 raise UserError(message)
-            row = {"loss": mean, "validation_loss": watched, "learning_rate": self.learning_rate}
+            row = {"loss": mean, "validation_loss": validation_loss, "learning_rate": self.learning_rate}
             state.end_epoch({"epoch": epoch, **row})
-            logger.info("epoch %d/%d: loss %.3f, validation %.3f", epoch, self.epochs, mean, watched)
+            logger.info("epoch %d/%d: loss %.3f, validation %.3f", epoch, self.epochs, mean, validation_loss)
             progress.advance(1)
             checkpoint.save(state)
         progress.close()
         source = torch.from_numpy(is_source[vectors.clip.numpy()])
         chosen = list(shuffled(training, self.batch_size, rng))
         inverse = inverse_covariances((errors(model, vectors, rows), source[rows].to(device)) for rows in chosen)
-        # A signal since the last epoch must not be lost: another machine type's training may follow.
+        # Act on a signal since the last epoch, because the training of another machine type may follow.
         checkpoint.end_if_asked(state)
         return model.cpu().eval(), inverse, pd.DataFrame(state.history)
 
 
 @torch.no_grad()
 def frame_vectors(clips: Iterable[NDArray[np.int16]], log_mel: LogMel, device: torch.device) -> FrameVectors:
-    """Return the vectors of clips in their order, the runs on the device; a clip under five frames has none."""
-    none = torch.empty(0, dtype=torch.int64)
-    spectrograms, row, clip, start = [torch.empty(0, BANDS, device=device)], [none], [none], 0
+    """Return the vectors of clips in order, ``runs`` on the device; a clip of fewer than five frames has none."""
+    empty = torch.empty(0, dtype=torch.int64)
+    spectrograms, row, clip, start = [torch.empty(0, BANDS, device=device)], [empty], [empty], 0
     for number, samples in enumerate(clips):
         spectrogram = log_mel(torch.from_numpy(to_float(samples)).to(device)[None])[0]
         count = max(0, len(spectrogram) - FRAMES + 1)
@@ -171,20 +172,20 @@ def frame_vectors(clips: Iterable[NDArray[np.int16]], log_mel: LogMel, device: t
 
 
 def shuffled(members: Tensor, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Yield all members once, in random order, in batches; a last one that would be alone is left out."""
+    """Yield the members in random order, in batches; a last batch of one member is left out."""
     for batch in members[torch.randperm(len(members), generator=rng)].split(batch_size):
-        if len(batch) > 1:  # Batch normalisation cannot use a single vector.
+        if len(batch) > 1:  # Batch normalisation needs two vectors.
             yield batch
 
 
 @torch.no_grad()
 def errors(model: Autoencoder, vectors: FrameVectors, chosen: Tensor) -> Tensor:
-    """Return reconstruction less input of the chosen vectors, (vectors, 640), in evaluation mode."""
+    """Return reconstruction minus input of the chosen vectors, (vectors, 640), in evaluation mode."""
     x = vectors.runs[vectors.row[chosen].to(vectors.runs.device)]
     return model.eval()(x) - x
 
 
 def mean_loss(model: Autoencoder, vectors: FrameVectors, chosen: Tensor, batch_size: int) -> float:
-    """Return the mean squared error of the chosen vectors; NaN where there are none."""
+    """Return the mean squared error of the chosen vectors; NaN if there are none."""
     squares = [errors(model, vectors, part).square().mean(dim=1) for part in chosen.split(batch_size)]
     return float(torch.cat(squares).mean())

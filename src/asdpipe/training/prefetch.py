@@ -1,4 +1,4 @@
-"""Batches that are made while the ones before are used."""
+"""Prepare the next batch in a thread while the current one is used."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items in order, each made in a thread while the one before is used; errors are raised at their item."""
+    """Yield items in order, preparing the next one in a thread; an error is raised when its item is due."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(next, iterator, end)
