@@ -1,1 +1,1 @@
-"""What turns a waveform into an embedding, and trained models on disk."""
+"""Feature extractors (waveform to embedding), and saved models."""

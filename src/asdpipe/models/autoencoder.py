@@ -1,8 +1,8 @@
 """The baseline of DCASE Task 2 since 2023 (Harada et al., First-shot anomaly sound detection): an autoencoder.
 
-It reconstructs five successive log-mel frames; a clip is as anomalous as its reconstruction is wrong. The scores are
-those of the released code, to be compared with the challenge's tables: its Mahalanobis distance is the squared one of
-the clip's mean error, where the paper has the mean over frames of the smaller distance.
+It reconstructs runs of five log-mel frames; the anomaly score is the reconstruction error. Scores follow the released
+code, so that they compare with the tables of the challenge: its Mahalanobis distance is the squared distance of a
+clip's mean error, while the paper averages the smaller distance over frames.
 """
 
 import sys
@@ -22,14 +22,14 @@ FRAMES = 5
 WINDOW = 1024
 HOP = 512
 LAYERS = (FRAMES * BANDS, 128, 128, 128, 128, 8, 128, 128, 128, 128, FRAMES * BANDS)
-# Relative to the largest eigenvalue; what lies below is rounding, and its inverse would drown the distance.
+# Relative to the largest eigenvalue. Smaller ones are rounding errors, whose inverses would dominate the distance.
 SMALLEST_EIGENVALUE = 1e-10
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram in dB: 128 bands on Slaney's scale and of equal area, window 1024, hop 512, not normalised.
+    """Log-mel spectrogram in dB: 128 bands (Slaney scale and normalisation), window 1024, hop 512.
 
-    Zeros are added at both ends, as librosa does since 0.9.0 (the baseline names 0.9.2).
+    Signals are zero-padded at both ends, as in librosa 0.9.2, which the baseline uses.
 
     Input: float (batch, samples) at 16 kHz. Output: float (batch, samples // 512 + 1, 128).
     """
@@ -39,7 +39,7 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Also where weights have no memory: torchaudio looks at the values.
+        # On the CPU even under the meta device, because torchaudio checks the values.
         with torch.device("cpu"):
             filters = melscale_fbanks(WINDOW // 2 + 1, 0, SAMPLE_RATE / 2, BANDS, SAMPLE_RATE, "slaney", "slaney")
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
@@ -53,9 +53,9 @@ class LogMel(nn.Module):
 
 
 def stack_frames(log_mel: Tensor) -> Tensor:
-    """Return all runs of five successive frames, float (batch, frames - 4, 640), from (batch, frames, 128).
+    """Return all runs of five successive frames, float (batch, frames - 4, 640), of (batch, frames, 128).
 
-    A view of a contiguous spectrogram: five times its size, but no memory. Below five frames there are no runs.
+    For a contiguous spectrogram this is a view. With fewer than five frames there are no runs.
     """
     batch, frames, _ = log_mel.shape
     if frames < FRAMES:
@@ -64,9 +64,9 @@ def stack_frames(log_mel: Tensor) -> Tensor:
 
 
 class Autoencoder(nn.Module):
-    """Fully connected, 640-128-128-128-128-8-128-128-128-128-640, batch normalisation and ReLU but after the last.
+    """Linear layers 640-128-128-128-128-8-128-128-128-128-640, all but the last with batch normalisation and ReLU.
 
-    Input and output: float (vectors, 640), dB, as ``frame_vectors`` gives them.
+    Input and output: float (vectors, 640) in dB, from ``frame_vectors``.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Autoencoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-2])
 
     def frame_vectors(self, x: Tensor) -> Tensor:
-        """Return the inputs for waveforms (batch, samples): float (batch, frames - 4, 640)."""
+        """Return the inputs for waveforms (batch, samples), float (batch, frames - 4, 640)."""
         return stack_frames(self.log_mel(x))
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -90,8 +90,8 @@ def inverse_covariances(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Return the inverse covariances of the reconstruction errors of source and target, float64 (2, 128, 128).
 
     The five frames of a vector count as five errors of 128 bands. As in the baseline, errors are centred within their
-    batch and domain, and the sum is divided by the number of vectors less one. Where the errors do not span all bands
-    (few vectors), the pseudo-inverse stands in; a domain without vectors has NaN.
+    batch and domain, and the sum is divided by the number of vectors minus one. A singular covariance (few vectors) has
+    its pseudo-inverse; a domain without vectors has NaN.
 
     Args:
         batches: pairs of errors (vectors, 640) and is_source, bool (vectors,), in random order.
@@ -111,11 +111,11 @@ def inverse_covariances(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 class MachineAutoencoder(FeatureExtractor):
-    """The trained autoencoder of one machine type, and how wrong it is on a clip.
+    """The trained autoencoder of one machine type and its reconstruction errors.
 
     Input: float (batch, samples) at 16 kHz, at least five frames (2048 samples). Output: float64 (batch, 1, 3): mean
-    squared error (the score of the baseline's simple mode) and squared Mahalanobis distances to source and target (of
-    its selective mode), NaN for a domain without training clips.
+    squared error (simple mode of the baseline) and squared Mahalanobis distances to source and target (selective mode);
+    NaN for a domain without training clips.
     """
 
     num_samples = None
@@ -140,7 +140,7 @@ class MachineAutoencoder(FeatureExtractor):
 class Autoencoders(FeatureExtractor):
     """The autoencoders of all machine types, in the order of ``machines``.
 
-    Input: float (batch, samples) at 16 kHz. Output: float64 (batch, machines, 3), each as of MachineAutoencoder.
+    Input: float (batch, samples) at 16 kHz. Output: float64 (batch, machines, 3), see MachineAutoencoder.
     """
 
     num_samples = None
@@ -165,5 +165,5 @@ class Autoencoders(FeatureExtractor):
         return found
 
     def may_be_nan(self, tensor: str) -> bool:
-        """Tell whether a tensor may hold NaN: inverse covariances of a domain without training clips."""
+        """Return whether a tensor may hold NaN: inverse covariances of a domain without training clips."""
         return tensor.endswith(".inverse_covariances")

@@ -1,4 +1,4 @@
-"""Batch normalisation that stays accurate on a CPU when a channel has millions of values."""
+"""Batch normalisation that is accurate on a CPU for channels of millions of values."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# PyTorch's error grows with the rows; up to this many the variance is accurate to 1e-6.
+# The error of PyTorch grows with the number of rows; up to this many the variance is accurate to 1e-6.
 MIN_ROWS = 8192
-# Values that are added side by side. At 4096 a sum has at most rows * channels / 4096 terms.
+# Number of partial sums; each has at most rows * channels / 4096 terms.
 LANES = 4096
 
 
 class BatchNorm(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` that also takes (rows, channels), with accurate float32 batch statistics on a CPU.
 
-    If channels are last in memory, PyTorch adds up the rows one by one in float32. Over six million rows its batch
-    variance is off by 4e-3, and with fewer than 16 channels its loops are not vectorised. In training, float32 tensors
-    of that kind take another path (``_Normalise``): 1e-6 off at any size, and up to ten times as fast. All else is
-    PyTorch's own code: evaluation, GPUs, bfloat16, ``torch.compile``, tensors with channels first in memory.
+    For channels_last tensors, PyTorch adds up the rows one by one in float32. Over six million rows its batch variance
+    is off by 4e-3, and with fewer than 16 channels its loops are not vectorised. In training, such float32 tensors take
+    another path (``_Normalise``), accurate to 1e-6 at any size and up to ten times as fast. All else (evaluation, GPUs,
+    bfloat16, ``torch.compile``, channels-first tensors) is left to PyTorch.
 
     Input and output: float (rows, channels) or (batch, channels, height, width).
     """
@@ -35,7 +35,7 @@ class BatchNorm(nn.BatchNorm2d):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise every channel, in training by the mean and variance of the batch."""
+        """Normalise every channel, in training with the mean and variance of the batch."""
         if not self.training or torch.compiler.is_compiling() or not _sums_row_by_row(x):
             return super().forward(x)
         mean, var = _moments(x.detach())
@@ -49,7 +49,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def _sums_row_by_row(x: Tensor) -> bool:
-    """Tell whether PyTorch would add up many rows of ``x`` one by one in float32."""
+    """Return whether PyTorch would add up many rows of ``x`` one by one in float32."""
     if x.dim() == 2:
         channels_last = x.is_contiguous()
     else:
@@ -59,7 +59,7 @@ def _sums_row_by_row(x: Tensor) -> bool:
 
 
 def _wide(x: Tensor) -> list[Tensor]:
-    """Return the values of ``x`` as one or two views (rows, k * channels): k rows side by side, then what is left."""
+    """Return views of ``x``: (rows, k * channels) with k rows side by side, and one row with the remaining ones."""
     rows = (x if x.dim() == 2 else x.permute(0, 2, 3, 1)).flatten(0, -2)
     count, channels = rows.shape
     side_by_side = max(1, LANES // channels)
@@ -69,7 +69,7 @@ def _wide(x: Tensor) -> list[Tensor]:
 
 
 def _fold(wide: Tensor, channels: int) -> Tensor:
-    """Return one value per row and channel, float64 (k, channels), of values (k * channels,)."""
+    """Reshape values (k * channels,) to float64 (k, channels)."""
     return wide.double().view(-1, channels)
 
 
@@ -78,7 +78,9 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     channels = x.shape[1]
     mean, var, size = [], [], []
     for part in _wide(x):
-        part_mean, part_var = (_fold(each, channels) for each in torch.batch_norm_update_stats(part, None, None, 0.0))
+        part_mean, part_var = (
+            _fold(moment, channels) for moment in torch.batch_norm_update_stats(part, None, None, 0.0)
+        )
         mean.append(part_mean)
         var.append(part_var)
         size.append(torch.full((len(part_mean), 1), float(len(part)), dtype=torch.float64))
@@ -88,7 +90,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalise a batch by its own mean and variance, which the caller computed: gradients run through both."""
+    """Normalise a batch by its mean and variance, computed by the caller; gradients flow through both."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
@@ -110,14 +112,15 @@ class _Normalise(torch.autograd.Function):
         dweight, dbias = torch.zeros_like(mean), torch.zeros_like(mean)
         for part, grad_part in zip(_wide(x), _wide(grad), strict=True):
             k = part.shape[1] // channels
-            # Of normalisation by given statistics: sums of grad * normalised x, and of grad.
+            # With fixed statistics: sums of grad * normalised x, and of grad.
             _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
                 grad_part, part, None, mean.float().repeat(k), var.float().repeat(k), None, None,
                 False, ctx.eps, [False, True, True],
             )  # fmt: skip
             dweight += _fold(by_weight, channels).sum(dim=0)
             dbias += _fold(by_bias, channels).sum(dim=0)
-        # dx = gain * (grad - mean(grad) - normalised x * mean(grad * normalised x)), as grad and x with a factor each.
+        # dx = gain * (grad - mean(grad) - normalised x * mean(grad * normalised x)), computed as
+        # gain * grad + x_factor * x + constant.
         scale = (var + ctx.eps).rsqrt()
         gain = weight * scale
         x_factor = -gain * scale * dweight / rows

@@ -1,4 +1,4 @@
-"""From untrusted settings to extractors."""
+"""Build extractors from untrusted settings."""
 
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -16,11 +16,11 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtra
     """Return an untrained extractor.
 
     Args:
-        settings: ``kind``, and the arguments of its class; its annotations say which values are possible.
-        context: arguments that are no settings, such as num_samples; those that the class does not take are left out.
+        settings: ``kind`` and the arguments of its class, checked against the annotations of ``__init__``.
+        context: further arguments, such as num_samples; those that the class does not take are ignored.
 
     Raises:
-        UserError: no such kind, wrong arguments, or an impossible network, such as one for longer clips.
+        UserError: unknown kind, invalid arguments, or an impossible network, such as one for longer clips.
     """
     kind = settings.get("kind")
     if not isinstance(kind, str) or kind not in EXTRACTORS:
@@ -43,6 +43,6 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtra
 
 
 def described_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtractor:
-    """Return an extractor without memory for its weights, of any size; arguments and errors of ``build_extractor``."""
+    """Return an extractor on the meta device, without memory for its weights; see ``build_extractor``."""
     with torch.device("meta"):
         return build_extractor(settings, **context)

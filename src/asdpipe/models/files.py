@@ -1,4 +1,4 @@
-"""Trained extractors on disk: weights in safetensors, everything else to rebuild them in JSON."""
+"""Save and load trained extractors: weights in safetensors, settings in JSON."""
 
 import json
 from collections.abc import Mapping
@@ -15,9 +15,11 @@ from asdpipe.errors import UserError
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import build_extractor, described_extractor
 
+_REMEDY = "it is of another network or damaged: delete it and run again"
+
 
 class Description(BaseModel):
-    """What the JSON beside the weights says; further keys are facts about the training."""
+    """The JSON beside the weights; further keys are facts about the training."""
 
     network: dict[str, Any]
     """Kind and arguments of the extractor."""
@@ -36,11 +38,11 @@ def save_model(
     """Write weights and description.
 
     Args:
-        network, num_samples: what the extractor was built from.
+        network, num_samples: settings to rebuild the extractor from.
         facts: JSON-able facts about the training, stored in the description.
     """
     with written(weights) as temporary:
-        # Not save_file, whose errors do not tell that the disk is full.
+        # Not save_file, whose errors do not distinguish a full disk.
         tensors = {name: value.contiguous() for name, value in extractor.state_dict().items()}
         temporary.write_bytes(safetensors.torch.save(tensors))
     content = {"network": network, "num_samples": num_samples, "weights_sha256": file_digest(weights), **facts}
@@ -51,30 +53,31 @@ def save_model(
 def load_model(weights: Path, description: Path) -> FeatureExtractor:
     """Rebuild an extractor from weights and description, in evaluation mode.
 
-    Nothing in the files is trusted: names, shapes and types of the tensors are checked before the extractor is built.
+    The files are not trusted: names, shapes and dtypes of the tensors are checked before the extractor is built.
 
     Raises:
         UserError: a file is damaged, or the weights belong to another extractor.
     """
-    said = _read_description(weights, description)
-    context = {"num_samples": said.num_samples}
+    content = _read_description(weights, description)
+    context = {"num_samples": content.num_samples}
     tensors = _read_weights(weights)
     try:
-        # Every item of a list, such as machine types, has weights of its own: a longer one costs no time.
-        if key := next((key for key, value in said.network.items() if len(tensors) < _length(value)), None):
-            raise UserError(f"network.{key[:100]} is longer than there are weights")
-        expected = described_extractor(said.network, **context)
+        # Items of a list, such as machine types, have weights each. A longer list is refused before it costs time.
+        for key, value in content.network.items():
+            if isinstance(value, list) and len(value) > len(tensors):
+                raise UserError(f"network.{key[:100]} is longer than there are weights")
+        expected = described_extractor(content.network, **context)
     except UserError as error:
         raise UserError(f"{description}: describes no possible network ({error}); delete it and run again") from None
     _check_weights(weights, tensors, expected)
-    extractor = build_extractor(said.network, **context)
+    extractor = build_extractor(content.network, **context)
     extractor.load_state_dict(tensors)
     return extractor.eval()
 
 
 def _read_description(weights: Path, description: Path) -> Description:
     try:
-        said = Description.model_validate_json(description.read_bytes())
+        content = Description.model_validate_json(description.read_bytes())
         digest = file_digest(weights)
     except ValidationError as error:
         first = error.errors()[0]
@@ -83,43 +86,40 @@ def _read_description(weights: Path, description: Path) -> Description:
         raise UserError(f"{message}; delete it and run again") from None
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); run again") from None
-    if digest != said.weights_sha256:
+    if digest != content.weights_sha256:
         message = f"{weights}: is damaged, or is not the file that {description} describes (SHA-256 {digest}, not"
-        raise UserError(f"{message} {said.weights_sha256[:64]}); delete both and run again")
-    return said
+        raise UserError(f"{message} {content.weights_sha256[:64]}); delete both and run again")
+    return content
 
 
 def _read_weights(weights: Path) -> dict[str, Tensor]:
     try:
-        # The format holds numbers only: nothing in it is ever run.
+        # safetensors holds numbers only; loading runs no code from the file.
         return safetensors.torch.load_file(weights)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{weights}: is not a file of weights in safetensors ({error}); {_WAY_OUT}") from None
-
-
-def _length(value: object) -> int:
-    return len(value) if isinstance(value, list) else 0
+        raise UserError(f"{weights}: is not a file of weights in safetensors ({error}); {_REMEDY}") from None
 
 
 def _check_weights(weights: Path, tensors: Mapping[str, Tensor], extractor: FeatureExtractor) -> None:
-    """Refuse tensors that have other names, shapes or types than those of an extractor, or are not finite.
+    """Check that tensors have the names, shapes and dtypes of an extractor and are finite.
 
     Args:
-        weights: the file that they are of; extractor: on any device.
+        weights: file of the tensors, for messages.
+        extractor: on any device, including meta.
+
+    Raises:
+        UserError: they do not.
     """
     expected = extractor.state_dict()
     if names := sorted(tensors.keys() ^ expected.keys()):
         problem = "lacks" if names[0] in expected else "has an unknown tensor,"
-        raise UserError(f"{weights}: {problem} {names[0][:100]!r}, among {len(names)} that differ; {_WAY_OUT}")
+        raise UserError(f"{weights}: {problem} {names[0][:100]!r}, among {len(names)} that differ; {_REMEDY}")
     for name, tensor in tensors.items():
         found, wanted = ((value.dtype, tuple(value.shape)) for value in (tensor, expected[name]))
         if found != wanted:
-            raise UserError(f"{weights}: {name} is {_shown(*found)}, not {_shown(*wanted)}; {_WAY_OUT}")
+            raise UserError(f"{weights}: {name} is {_shown(*found)}, not {_shown(*wanted)}; {_REMEDY}")
         if tensor.is_floating_point() and not extractor.may_be_nan(name) and not tensor.isfinite().all():
-            raise UserError(f"{weights}: {name} is not finite; {_WAY_OUT}")
-
-
-_WAY_OUT = "it is of another network or damaged: delete it and run again"
+            raise UserError(f"{weights}: {name} is not finite; {_REMEDY}")
 
 
 def _shown(dtype: object, shape: tuple[int, ...]) -> str:

@@ -1,6 +1,6 @@
-"""The kinds of extractors. Apart from ``build``, so that the configuration knows them without importing PyTorch."""
+"""The kinds of extractors, in a module of their own so that the configuration can use them without PyTorch."""
 
-# By kind. Given by name: a step imports only the extractor that it uses.
+# Named, not imported, so that a step imports only the extractor that it uses.
 EXTRACTORS = {
     "multi_resolution": "asdpipe.models.multi_resolution.MultiResolutionNetwork",
     "log_mel": "asdpipe.models.log_mel.LogMelStatistics",

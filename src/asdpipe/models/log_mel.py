@@ -1,7 +1,4 @@
-"""Mean and standard deviation of the log-mel spectrogram: the extractor of the baseline ``raw_logmel``.
-
-No training; a detector worth its training should beat it.
-"""
+"""Mean and standard deviation of the log-mel spectrogram: the extractor of the baseline ``raw_logmel``, untrained."""
 
 import torch
 from torch import Tensor
@@ -26,7 +23,7 @@ class LogMelStatistics(FeatureExtractor):
     def __init__(self, num_samples: PositiveInt) -> None:
         super().__init__()
         self.num_samples = num_samples
-        # Also where weights have no memory: torchaudio looks at the values.
+        # On the CPU even under the meta device, because torchaudio checks the values.
         with torch.device("cpu"):
             self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS)
 

@@ -1,6 +1,6 @@
-"""The multi-resolution feature extractor (paper §3.1): a waveform in, one embedding per branch out.
+"""The multi-resolution feature extractor (paper §3.1).
 
-Three branches embed the same clip: one its magnitude spectrum (DFT branch), two its magnitude spectrograms with a long
+Three branches embed the same clip: one the magnitude spectrum (DFT branch), two the magnitude spectrogram with a long
 and a short window (STFT branches). No convolution or linear layer has a bias.
 """
 
@@ -33,7 +33,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            # A mean over the last two dimensions would return its gradient in the other memory format.
+            # The gradient of a mean over the last two dimensions would have the other memory format.
             mean = x.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
         else:
             mean = x.flatten(2).mean(dim=2)
@@ -47,8 +47,8 @@ class DFTBranch(nn.Module):
     Input: float (batch, samples). Output: float (batch, width).
 
     Args:
-        num_samples: length of the signals; it determines the size of the first linear layer.
-        width: channels of every layer and size of the embedding (paper: 128).
+        num_samples: length of the signals, which determines the size of the first linear layer.
+        width: channels of every layer and embedding size (paper: 128).
         kernels, strides: of the three convolutions (paper: 256/64/16 and 64/32/4).
 
     Raises:
@@ -87,12 +87,12 @@ class DFTBranch(nn.Module):
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """Return the magnitude of a complex spectrum of any shape; several times as fast as ``abs`` on a CPU."""
+    """Return the magnitude of a complex tensor; several times as fast as ``abs`` on a CPU."""
     return torch.sqrt(spectrum.real.square() + spectrum.imag.square())
 
 
 def dft_output_length(num_samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Return the output length of the DFT branch's convolutions; below 1 the signal is too short."""
+    """Return the output length of the convolutions of the DFT branch; below 1 the signal is too short."""
     length = num_samples // 2 + 1
     for kernel, stride in zip(kernels, strides, strict=True):
         length = (length - kernel) // stride + 1
@@ -135,7 +135,7 @@ class STFTBranch(nn.Module):
     Args:
         num_samples: length of the signals.
         window: STFT window in samples (Hann, hop half a window, centred, reflect padding, divided by its rms norm).
-        width: channels of the last group and size of the embedding (paper: 128).
+        width: channels of the last group and embedding size (paper: 128).
         f_min: lowest frequency kept, in Hz.
 
     Raises:
@@ -179,12 +179,12 @@ class STFTBranch(nn.Module):
     def spectrogram(self, x: Tensor) -> Tensor:
         """Return the magnitude spectrogram, float (batch, frames, bins ≥ f_min)."""
         stft = torch.stft(x, self.size, self.size // 2, window=self.window, pad_mode="reflect", return_complex=True)
-        # torch.stft returns a transposed view; this is the order in memory.
+        # torch.stft returns a transposed view; this is its order in memory.
         return magnitude(stft.transpose(1, 2)[..., self.first_bin :])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.spectrogram(x)
-        # With these strides all that follows is in channels_last: from width 32 on faster than channels first.
+        # These strides put all following layers into channels_last, which is faster from width 32 on.
         x = self.frequency_norm(x.flatten(0, 1)).view_as(x).unsqueeze(3).permute(0, 3, 1, 2)
         x = self.blocks(self.stem(x))
         return self.head(x.amax(dim=2).flatten(1))
@@ -196,7 +196,7 @@ def first_bin(window: int, f_min: float) -> int:
 
 
 def stft_output_length(size: int) -> int:
-    """Return the size of one axis (frames or bins) after the stem and the four groups; below 1 it was too small."""
+    """Return the size of one axis (frames or bins) after stem and residual groups; below 1 it is too small."""
     size = (size - 7) // 2 + 1
     size = (size - 3) // 2 + 1
     for _ in range(3):
@@ -207,7 +207,7 @@ def stft_output_length(size: int) -> int:
 class MultiResolutionNetwork(FeatureExtractor):
     """The feature extractor of the paper: DFT branch and one STFT branch per window (§3.1, "Ba").
 
-    Input: float (batch, num_samples) in [-1, 1] at 16 kHz. Output: float (batch, branches, width); flattened over
+    Input: float (batch, num_samples) in [-1, 1) at 16 kHz. Output: float (batch, branches, width); flattened over
     the last two axes it is z_cat = [z_DFT, z_4096, z_128], 384-dimensional in the paper.
     """
 
