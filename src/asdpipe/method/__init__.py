@@ -1,1 +1,1 @@
-"""The paper, one section per file; tensors and arrays only."""
+"""The methods of the papers, on tensors and arrays only."""

@@ -1,7 +1,7 @@
 """Augmentation of waveforms and embeddings in training.
 
 Waveforms: tiling (paper §5.1), mixup (§3.2), background noise for positives (eq. 8). Embeddings: exchange of branches
-(FeatEx, the paper's reference [60]).
+(FeatEx, reference [60] of the paper).
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 
 def tile(clip: NDArray[np.int16], num_samples: int, offset: int = 0) -> NDArray[np.int16]:
-    """Repeat the clip as often as needed and return ``num_samples`` of it from ``offset`` on.
+    """Return ``num_samples`` samples of the endlessly repeated clip, starting at ``offset``.
 
     Raises:
         ValueError: the clip is empty.
@@ -28,7 +28,7 @@ def tile(clip: NDArray[np.int16], num_samples: int, offset: int = 0) -> NDArray[
 
 
 def random_offset(length: int, num_samples: int, generator: np.random.Generator) -> int:
-    """Draw the first sample of a training crop: anywhere in a clip that is repeated, else anywhere the crop fits."""
+    """Draw the first sample of a training crop: anywhere the crop fits, or anywhere in a clip that is repeated."""
     return int(generator.integers(length - num_samples + 1 if length > num_samples else length))
 
 
@@ -45,8 +45,8 @@ def mixup(
     Args:
         x: waveforms (batch, samples).
         label: (batch, classes), mixed with the same weights.
-        partner: the batch in reversed order, or a random permutation.
-        generator: CPU generator, so that draws do not depend on the device of ``x``.
+        partner: from the batch in reversed order, or from a random permutation.
+        generator: CPU generator, so that random numbers do not depend on the device of ``x``.
     """
     size = len(x)
     weight = torch.rand(size, generator=generator)
@@ -59,17 +59,17 @@ def mixup(
 def exchange_branches(
     embedding: Tensor, label: Tensor, *, probability: float, generator: Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Replace, with the given probability, all but the first branch of a clip by branches of other clips (FeatEx).
+    """Replace, with the given probability, all but the first branch of a clip with branches of other clips (FeatEx).
 
-    The second branch comes from the batch in reversed order, as in Wilkinghoff's released code, which has two
-    branches. Each further branch comes from its own random permutation. Labels are extended by one block of classes per
-    branch. An unchanged clip has the label (y, 0, ..., 0). An exchanged clip has (0, y_1 / K, ..., y_K / K), where y_k
-    is the label of the clip that branch k comes from.
+    The second branch comes from the batch in reversed order, as in the released code of Wilkinghoff, which has two
+    branches. Every further branch comes from a random permutation of its own. Labels are extended by one block of
+    classes per branch. An unchanged clip has the label (y, 0, ..., 0). An exchanged clip has (0, y_1 / K, ..., y_K /
+    K), where y_k is the label of the clip that branch k comes from.
 
     Args:
         embedding: (batch, K, width), K >= 2 branches.
         label: (batch, classes), possibly mixed.
-        generator: CPU generator, so that draws do not depend on the device of ``embedding``.
+        generator: CPU generator, so that random numbers do not depend on the device of ``embedding``.
 
     Returns:
         Embeddings (batch, K, width) and labels (batch, (K + 1) * classes).
@@ -79,18 +79,18 @@ def exchange_branches(
     exchanged = chosen.to(embedding.device, non_blocking=True)[:, None]
     own = torch.arange(size)
     others = [torch.randperm(size, generator=generator) for _ in range(branches - 2)]
-    givers = torch.stack([own, own.flip(0), *others]).to(embedding.device, non_blocking=True)
-    given = torch.stack([embedding[giver, branch] for branch, giver in enumerate(givers)], dim=1)
-    none = torch.zeros_like(label)
-    kept_label = torch.cat([label, *[none] * branches], dim=1)
-    given_label = torch.cat([none, *(label[giver] / branches for giver in givers)], dim=1)
-    return torch.where(exchanged[..., None], given, embedding), torch.where(exchanged, given_label, kept_label)
+    sources = torch.stack([own, own.flip(0), *others]).to(embedding.device, non_blocking=True)
+    mixed = torch.stack([embedding[source, branch] for branch, source in enumerate(sources)], dim=1)
+    zeros = torch.zeros_like(label)
+    own_label = torch.cat([label, *[zeros] * branches], dim=1)
+    mixed_label = torch.cat([zeros, *(label[source] / branches for source in sources)], dim=1)
+    return torch.where(exchanged[..., None], mixed, embedding), torch.where(exchanged, mixed_label, own_label)
 
 
 def noise_partners(
     machine: Tensor, noise_from: Literal["other_machine", "same_machine"], generator: Generator | None = None
 ) -> Tensor:
-    """Draw another clip of the batch as background noise for every clip, uniformly among the allowed clips.
+    """Draw a clip of the batch as background noise for every clip, uniformly among the allowed ones.
 
     Args:
         machine: machine type of every clip, int (batch,) on the CPU.
@@ -103,9 +103,9 @@ def noise_partners(
     allowed = ~same if noise_from == "other_machine" else same & ~torch.eye(len(machine), dtype=torch.bool)
     weights = allowed.float()
     partner = torch.full((len(machine),), -1)
-    some = weights.any(dim=1)
-    if some.any():
-        partner[some] = torch.multinomial(weights[some], 1, generator=generator).squeeze(1)
+    has_partner = weights.any(dim=1)
+    if has_partner.any():
+        partner[has_partner] = torch.multinomial(weights[has_partner], 1, generator=generator).squeeze(1)
     return partner
 
 

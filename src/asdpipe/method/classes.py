@@ -1,7 +1,7 @@
-"""Class assembly: the class of every training clip of a stage (paper §4.1.1, §4.2, §5.4).
+"""The class of every training clip of a stage (paper §4.1.1, §4.2, §5.4).
 
-A class is known by its parts, never by its name: the parts joined by underscores are for people, and two classes may
-have the same name, such as those of (fan, "01_x") and (fan_01, "x").
+A class is identified by its parts. Its name, the parts joined by underscores, is for people only: two classes may have
+the same name, such as (fan, "01_x") and (fan_01, "x").
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,48 +12,48 @@ from numpy.typing import NDArray
 
 
 class Clip(NamedTuple):
-    """What a class may depend on."""
+    """The properties of a clip that its class may depend on."""
 
     clip_id: str
     machine: str
     section: str | None
-    """None where the machine type has only one section."""
+    """None if the machine type has only one section."""
     domain: str
     attributes: str | None
-    """Operating state; None where it is unknown."""
+    """Operating state; None if unknown."""
 
 
 class ClipClass(NamedTuple):
-    """A class. Empty parts do not take part in it."""
+    """A class; parts that it does not use are empty."""
 
     origin: str
-    """``original`` or ``external``: clips of the two never share a class (§4.1.1)."""
+    """``original`` or ``external``; clips of different origin never share a class (§4.1.1)."""
     machine: str
     section: str = ""
     attributes: str = ""
     domain: str = ""
     pseudo_label: str = ""
     label: str = ""
-    """Of an external clip: one label at two machine types is two classes."""
+    """Label of an external clip; the same label at two machine types gives two classes."""
 
     @property
     def name(self) -> str:
-        """The parts joined by underscores."""
+        """The parts except ``origin``, joined by underscores."""
         return "_".join(filter(None, self[1:]))
 
 
 class Labeller(Protocol):
-    """Give training clips their classes."""
+    """Assigns classes to training clips."""
 
     needs_attributes: bool
-    """Whether a clip without attributes has no class."""
+    """Whether every clip must have attributes."""
 
     def __call__(self, clip: Clip) -> ClipClass:
         """Return the class of an original training clip."""
 
 
 class MachineLabels:
-    """The machine type is the class: nothing else is known."""
+    """The class is the machine type (unlabelled setting)."""
 
     needs_attributes = False
 
@@ -63,7 +63,7 @@ class MachineLabels:
 
 
 class AttributeLabels:
-    """Machine type, section and operating state are the class (the paper's labelled setting, §5.4)."""
+    """The class is machine type, section and operating state (labelled setting, §5.4)."""
 
     needs_attributes = True
 
@@ -76,21 +76,21 @@ class PseudoLabels:
     """Split the classes of another labeller by domain and pseudo-label (§4.2.2).
 
     Args:
-        of: the classes without pseudo-labels.
-        by_clip: pseudo-label of every clip.
+        labeller: gives the classes that are split.
+        by_clip: pseudo-label of every clip, by clip_id.
     """
 
-    def __init__(self, of: Labeller, by_clip: Mapping[str, str]) -> None:
-        self.of, self.by_clip = of, by_clip
-        self.needs_attributes = of.needs_attributes
+    def __init__(self, labeller: Labeller, by_clip: Mapping[str, str]) -> None:
+        self.labeller, self.by_clip = labeller, by_clip
+        self.needs_attributes = labeller.needs_attributes
 
     def __call__(self, clip: Clip) -> ClipClass:
         """Return the class of a clip."""
-        return self.of(clip)._replace(domain=clip.domain, pseudo_label=self.by_clip[clip.clip_id])
+        return self.labeller(clip)._replace(domain=clip.domain, pseudo_label=self.by_clip[clip.clip_id])
 
 
 def class_indices(classes: Sequence[ClipClass]) -> tuple[NDArray[np.int32], list[ClipClass]]:
     """Return the class index of every clip (clips,), and the classes in the order of their indices."""
-    ordered = sorted(set(classes), key=lambda each: (each.origin, each.name, each))
-    index = {each: number for number, each in enumerate(ordered)}
-    return np.array([index[each] for each in classes], dtype=np.int32), ordered
+    ordered = sorted(set(classes), key=lambda clip_class: (clip_class.origin, clip_class.name, clip_class))
+    index = {clip_class: number for number, clip_class in enumerate(ordered)}
+    return np.array([index[clip_class] for clip_class in classes], dtype=np.int32), ordered

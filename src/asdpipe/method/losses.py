@@ -1,4 +1,4 @@
-"""The losses: sub-cluster AdaCos, subspace loss (paper §3.2, eq. 1) and FeatEx, triplet loss (§4.2.1, eq. 10-11)."""
+"""Losses: sub-cluster AdaCos, subspace loss (paper §3.2, eq. 1) with FeatEx, triplet loss (§4.2.1, eq. 10-11)."""
 
 import math
 from typing import Literal
@@ -13,7 +13,7 @@ FEAT_EX_PROBABILITY = 0.5
 
 
 class SubclusterAdaCos(nn.Module):
-    """Sub-cluster AdaCos loss (SCAC) for soft labels (paper §3.2, after its reference [62]).
+    """Sub-cluster AdaCos loss (SCAC) for soft labels (paper §3.2, reference [62]).
 
     Every class has ``subclusters`` centres. p_c is the softmax summed over the centres of class c, and the loss is
     -sum_c y_c log p_c, averaged over the batch. The centres are the columns of ``weight`` (dim, classes * subclusters),
@@ -23,8 +23,8 @@ class SubclusterAdaCos(nn.Module):
         dim: embedding size D.
         num_classes: C.
         subclusters: S.
-        trainable: learn the centres, or keep their initial values.
-        adaptive: update the scale in every training step, as AdaCos does. Otherwise it is sqrt(2) * ln(C * S - 1).
+        trainable: learn the centres; otherwise they keep their initial values.
+        adaptive: update the scale in every training step, as in AdaCos; otherwise it is sqrt(2) * ln(C * S - 1).
     """
 
     scale: Tensor
@@ -44,7 +44,7 @@ class SubclusterAdaCos(nn.Module):
 
     def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
         """Return the loss, a float32 scalar, of embeddings (batch, dim) and soft labels (batch, classes)."""
-        # float32 and log-sum-exp, so that half precision in the caller causes no -inf or NaN.
+        # float32 and log-sum-exp avoid -inf and NaN if the caller uses half precision.
         cosine = F.normalize(embedding.float(), dim=1) @ F.normalize(self.weight.float(), dim=0)
         if self.adaptive and self.training:
             self._update_scale(cosine.detach(), label)
@@ -73,10 +73,10 @@ class SubspaceLoss(nn.Module):
     ``exchange_branches`` with probability 0.5. Wilkinghoff uses it with the fixed centres only: ``per_branch=False``.
 
     Args:
-        branches, width: shape (batch, branches, width) of the network's output.
+        branches, width: of the embeddings (batch, branches, width).
         num_classes, subclusters, adaptive: see SubclusterAdaCos.
-        per_branch: add the sum over the branches in eq. 1.
-        feat_ex: add the loss on exchanged branches; needs at least two branches.
+        per_branch: add the losses on the branches (the sum in eq. 1).
+        feat_ex: add the FeatEx term; needs at least two branches.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class SubspaceLoss(nn.Module):
     def forward(self, embedding: Tensor, label: Tensor, generator: Generator | None = None) -> Tensor:
         """Return the loss of embeddings (batch, branches, width) and soft labels (batch, classes).
 
-        Only FeatEx draws from the CPU ``generator``.
+        The CPU ``generator`` is used by FeatEx only.
         """
         loss: Tensor = self.concatenated(embedding.flatten(1), label)
         for branch, scac in enumerate(self.subspaces):
@@ -135,7 +135,7 @@ def triplet_loss(
 ) -> Tensor:
     """Return max(0, gamma + 1 - s(a, p) + s(a, n)) with s = cosine / tau (eq. 10-11), over embeddings (batch, dim).
 
-    An empty batch gives 0. ``margin="gamma"`` omits the 1, which is equivalent to the released code.
+    ``margin="gamma"`` omits the 1, as the released code does in effect. The loss of an empty batch is 0.
     """
     offset = gamma + 1 if margin == "gamma_plus_one" else gamma
     similar = F.cosine_similarity(anchor.float(), positive.float(), dim=1)

@@ -27,7 +27,7 @@ OFFICIAL_TERMS: dict[Scoring, tuple[str, ...]] = {
     "dcase2021": ("auc_source_within", "auc_target_within", "pauc_source_within", "pauc_target_within"),
     "dcase2022": ("auc_source", "auc_target", "pauc"),
 }
-"""Metrics that enter the official score: of 2020 (no domains), of 2021, of 2022 and later."""
+"""Metrics in the official score of 2020 (no domains), of 2021, and of 2022 and later."""
 
 
 def evaluate(
@@ -43,12 +43,15 @@ def evaluate(
     - ``auc_source_within``, ``auc_target_within``: against the anomalies of the same domain (DCASE 2021).
     - ``pauc``: false-positive rates up to 0.1, McClish-standardised (chance 0.5), all test clips.
     - ``pauc_source_within``, ``pauc_target_within``: the same, clips of one domain only (DCASE 2021).
-    - ``official``: the terms of this machine type and section in the official score, see ``official_score``.
+    - ``official``: ``official_score`` of this machine type and section alone.
 
-    A metric is NaN if normal or anomalous clips are missing or a score is NaN; so is an official score that needs it.
+    A metric is NaN if it has no normal or no anomalous clips or a score is NaN; ``official`` is NaN if a term is.
 
     Args:
-        is_normal: (clips,); domain: "source", "target" or None if unknown; score: (clips,), larger = more anomalous.
+        is_normal: (clips,).
+        domain: (clips,), "source", "target" or None if unknown.
+        score: (clips,), larger is more anomalous.
+        scoring: formula of the official score.
     """
     domains = np.asarray(domain, dtype=object)
     values = {"auc": _auc(is_normal, score), "pauc": _auc(is_normal, score, max_fpr=MAX_FPR)}
@@ -65,24 +68,25 @@ def official_score(machines: Sequence[str], values: Sequence[Mapping[str, float]
     """Return the official score of a year; NaN if any term is.
 
     - 2022 and later: harmonic mean of source AUC, target AUC and pAUC of all machine types and sections.
-    - 2021: harmonic mean of AUC and pAUC of all machine types, sections and domains, each domain by itself.
+    - 2021: harmonic mean of AUC and pAUC of all machine types, sections and domains, computed within each domain.
     - 2020: mean of AUC and pAUC over the machine IDs of a machine type, then over machine types. The challenge ranked
       per machine type and defined no overall score; this one is ASDKit's.
 
     Args:
-        machines: machine type of each machine type and section (machine ID in 2020); values: their metrics.
+        machines: machine type of every entry of ``values``.
+        values: metrics of every machine type and section (machine ID in 2020).
     """
     terms = [[metrics[name] for name in OFFICIAL_TERMS[scoring]] for metrics in values]
     if scoring != "dcase2020":
         return harmonic_mean(itertools.chain.from_iterable(terms))
     by_machine: dict[str, list[list[float]]] = {}
-    for machine, of_section in zip(machines, terms, strict=True):
-        by_machine.setdefault(machine, []).append(of_section)
+    for machine, section_terms in zip(machines, terms, strict=True):
+        by_machine.setdefault(machine, []).append(section_terms)
     return float(np.mean([np.mean(sections) for sections in by_machine.values()]))
 
 
 def harmonic_mean(values: Iterable[float]) -> float:
-    """Return the harmonic mean, zeros raised to machine epsilon as in the official evaluators; NaN if any is NaN."""
+    """Return the harmonic mean, with zeros replaced by machine epsilon as in the official evaluators; NaN if any is."""
     array = np.maximum(np.asarray(list(values), dtype=np.float64), np.finfo(np.float64).eps)
     return float(len(array) / np.sum(1 / array))
 
@@ -94,13 +98,13 @@ def _auc(
     max_fpr: float | None = None,
 ) -> float:
     """Return the area under the ROC curve, or the McClish-standardised area up to ``max_fpr``; NaN if undefined."""
-    # Importing scikit-learn takes a second, which steps that import only the names above need not wait for.
+    # Importing scikit-learn takes a second, and some steps only need the names above.
     from sklearn.metrics import roc_auc_score
 
     kept = slice(None) if where is None else where
     anomalous, score = ~is_normal[kept], score[kept]
     if anomalous.all() or not anomalous.any() or np.isnan(score).any():
         return math.nan
-    # The ROC curve depends on the order of the scores only; scikit-learn refuses infinite scores but takes ranks.
+    # scikit-learn rejects infinite scores. Ranks give the same ROC curve.
     _, ranks = np.unique(score, return_inverse=True)
     return float(roc_auc_score(anomalous, ranks, max_fpr=max_fpr))

@@ -1,6 +1,6 @@
-"""Objectives: what a training minimises, one loss at a time, so that the gradients of each are freed before the next.
+"""Objectives: the losses of a training, yielded one by one so that the graph of each is freed before the next.
 
-Paper 1 minimises L_mlt = L_ss + L_trp (eq. 12): ``SubspaceObjective`` and ``TripletObjective``, one after the other.
+The paper minimises L_mlt = L_ss + L_trp (eq. 12): ``SubspaceObjective`` and ``TripletObjective``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,37 +15,39 @@ from asdpipe.method.losses import SubspaceLoss, triplet_loss
 from asdpipe.method.pitch import pitch_shift
 
 Embed = Callable[[Tensor], Tensor]
-"""The extractor in training: inputs (batch, ...) to embeddings (batch, branches, dim), float32."""
+"""The extractor in training mode: inputs (batch, ...) to embeddings (batch, branches, dim), float32."""
 
 
 class Batch(NamedTuple):
-    """What an objective may use of a batch."""
+    """Inputs and labels of a batch."""
 
     x: Tensor
     """Inputs of the extractor, float32 (batch, ...), on its device."""
     class_index: Tensor
     """int64 (batch,), on the CPU."""
     machine_index: Tensor
-    """Groups for background noise: machine types, int64 (batch,), on the CPU."""
+    """Machine types, as groups for background noise, int64 (batch,), on the CPU."""
 
 
 class Objective(nn.Module):
-    """A sum of losses; learned parameters, such as the centres of classes, are its own."""
+    """A sum of losses; class centres and other learned parameters are parameters of this module."""
 
     names: tuple[str, ...]
-    """Of its losses."""
+    """Names of the losses."""
 
     def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
-        """Yield the losses, scalars, in the order of ``names``; the caller takes each backward before the next.
+        """Yield the losses, scalars, in the order of ``names``; the caller runs ``backward`` on each before the next.
 
         Args:
-            rng: CPU generator of every draw; draws do not depend on the device.
+            embed: the extractor, one call per view.
+            batch: inputs and labels.
+            rng: CPU generator for all random numbers, so that they do not depend on the device.
         """
         raise TypeError(type(self).__name__)
 
 
 class Sum(Objective):
-    """Several objectives, one after the other."""
+    """The sum of several objectives."""
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         super().__init__()
@@ -60,15 +62,15 @@ class Sum(Objective):
 
 
 class SubspaceObjective(Objective):
-    """Subspace loss L_ss on clips that mixup changed (paper §3.2, eq. 1).
+    """Subspace loss L_ss with mixup (paper §3.2, eq. 1).
 
     Args:
-        embedding_shape: branches and size of each branch's embedding.
+        embedding_shape: number of branches, and embedding size of each.
         num_classes: C.
         branches: add a loss with learned sub-clusters on every branch.
         feat_ex: add FeatEx.
-        subclusters, scale: of sub-cluster AdaCos.
-        mixup_probability, mixup_partner: of mixup.
+        subclusters, scale: see SubclusterAdaCos; "adaptive" updates the scale.
+        mixup_probability, mixup_partner: see ``mixup``.
     """
 
     names = ("subspace_loss",)
@@ -105,17 +107,18 @@ class SubspaceObjective(Objective):
 
 
 class TripletObjective(Objective):
-    """Triplet loss L_trp: plain clips, clips with noise, pitch-shifted clips (paper §4.2.1, eq. 8-11).
+    """Triplet loss L_trp on plain, noisy and pitch-shifted clips (paper §4.2.1, eq. 8-11).
 
-    Each of the three has a forward pass, and batch statistics, of its own. Clips without an allowed noise partner are
-    left out; with fewer than two clips left the loss is 0.
+    Each of the three views has its own forward pass and batch statistics. Clips without an allowed noise partner are
+    left out; the loss of fewer than two clips is 0.
 
     Args:
-        enabled: without it the loss is 0 and nothing but the partners is drawn.
-        tau, gamma, margin, reduction: of the loss.
-        snr_db: range of the positives' signal-to-noise ratio (eq. 8).
-        semitones: range of the negatives' pitch shift, both signs (eq. 9); shift_per: drawn per clip or per batch.
-        noise_from: machine type of a positive's noise.
+        enabled: otherwise the loss is 0, and ``rng`` is used for the noise partners only.
+        tau, gamma, margin, reduction: see ``triplet_loss``.
+        snr_db: range of the signal-to-noise ratio of positives (eq. 8).
+        semitones: range of the pitch shift of negatives, both signs (eq. 9).
+        shift_per: draw the pitch shift per clip or per batch.
+        noise_from: see ``noise_partners``.
     """
 
     names = ("triplet_loss",)
@@ -149,15 +152,17 @@ class TripletObjective(Objective):
         low, high = self.snr_db
         snr_db = low + (high - low) * torch.rand(len(kept), generator=rng)
         shifts = self.draw_semitones(len(kept), rng)
-        kept_rows, noise_rows, snr_db = (each.to(x.device, non_blocking=True) for each in (kept, partner[kept], snr_db))
+        kept_rows, noise_rows, snr_db = (
+            tensor.to(x.device, non_blocking=True) for tensor in (kept, partner[kept], snr_db)
+        )
         anchor = x[kept_rows]
         positive = add_noise(anchor, x[noise_rows], snr_db)
         negative = pitch_shift(anchor, shifts)
-        embedded = [embed(view).flatten(1) for view in (anchor, positive, negative)]
-        yield triplet_loss(*embedded, tau=self.tau, gamma=self.gamma, margin=self.margin, reduction=self.reduction)
+        embeddings = [embed(view).flatten(1) for view in (anchor, positive, negative)]
+        yield triplet_loss(*embeddings, tau=self.tau, gamma=self.gamma, margin=self.margin, reduction=self.reduction)
 
     def draw_semitones(self, count: int, rng: Generator) -> Tensor:
-        """Draw beta for every clip, int64 (count,): uniform over both signs and the range of |beta|."""
+        """Draw the pitch shift beta of every clip, int64 (count,), uniform over both signs and the range of |beta|."""
         low, high = self.semitones
         size = count if self.shift_per == "clip" else 1
         magnitude = torch.randint(low, high + 1, (size,), generator=rng)
@@ -166,7 +171,7 @@ class TripletObjective(Objective):
 
 
 class ReconstructionObjective(Objective):
-    """Mean squared error between the extractor's output and its input (the DCASE baseline's autoencoder)."""
+    """Mean squared error between output and input of the extractor (autoencoder of the DCASE baseline)."""
 
     names = ("loss",)
 

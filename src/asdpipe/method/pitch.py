@@ -35,12 +35,12 @@ def stretch_rate(semitones: int) -> float:
 
 
 def resampling_ratio(semitones: int) -> Fraction:
-    """Return new rate / old rate, the old rate rounded down as in torchaudio (error up to 0.14 cents for ±12)."""
+    """Return new rate / old rate; the old rate is rounded down as in torchaudio (up to 0.14 cents off within ±12)."""
     return Fraction(SAMPLE_RATE, int(SAMPLE_RATE / stretch_rate(semitones)))
 
 
 class Polar(NamedTuple):
-    """A complex STFT as magnitudes and phase steps for the phase vocoder; all (batch, frames, bins)."""
+    """Magnitudes and phase steps of an STFT, for the phase vocoder; all (batch, frames, bins)."""
 
     magnitude: Tensor
     growth: Tensor
@@ -52,11 +52,11 @@ class Polar(NamedTuple):
 
     def split(self, counts: list[int]) -> Iterator["Polar"]:
         """Return views of consecutive clips, ``counts[i]`` clips in the i-th."""
-        return map(Polar, *(each.split(counts) for each in self))
+        return map(Polar, *(tensor.split(counts) for tensor in self))
 
 
 def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
-    """Shift the pitch of every clip by its own number of semitones and keep its length.
+    """Shift the pitch of every clip by its own number of semitones, keeping its length (eq. 9).
 
     Args:
         x: waveforms (batch, samples), float32.
@@ -78,34 +78,33 @@ def pitch_shift(x: Tensor, semitones: Tensor) -> Tensor:
 def analyse(x: Tensor, window: Tensor) -> Polar:
     """Return magnitudes and phase steps of the STFT of waveforms (batch, samples)."""
     spectrum = torch.stft(x, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True).transpose(1, 2)
-    # Interleaved as in complex tensors, the following operations take twice the time.
+    # On the interleaved parts of a complex tensor the following operations would take twice the time.
     real, imaginary = torch.view_as_real(spectrum).movedim(-1, 0).contiguous()
     phase = torch.atan2(imaginary, real)
     step = _differences(phase)
-    # Wrap the phase: full turns change nothing but cost precision when steps are summed.
+    # Wrap the phase: full turns change nothing, but cost precision when steps are summed.
     step -= (step / (2 * math.pi)).round_().mul_(2 * math.pi)
     magnitude = real.square_().add_(imaginary.square_()).sqrt_()
     return Polar(magnitude, _differences(magnitude), phase[:, :1], step)
 
 
 def _differences(x: Tensor) -> Tensor:
-    """Return next frame minus this one, (batch, frames, bins); silence follows the last frame, as in torchaudio."""
+    """Return the next frame minus this one, (batch, frames, bins); zeros follow the last frame, as in torchaudio."""
     return F.pad(x[:, 1:], (0, 0, 0, 1)).sub_(x)
 
 
 def stretch(polar: Polar, rate: float) -> Tensor:
-    """Return the complex STFT (batch, frames, bins) of the clips at ``rate`` times the speed (phase vocoder)."""
+    """Return the complex STFT (batch, frames, bins) at ``rate`` times the speed (phase vocoder)."""
     times = torch.arange(0, polar.step.shape[1], rate, dtype=polar.step.dtype, device=polar.step.device)
     frame, fraction = times.long(), (times % 1.0)[:, None]
     magnitude = polar.growth.index_select(1, frame).mul_(fraction).add_(polar.magnitude.index_select(1, frame))
-    phase = torch.cat([polar.first_phase, polar.step.index_select(1, frame[:-1])], dim=1)
-    phase = cumulative_sum(phase)
+    phase = cumulative_sum(torch.cat([polar.first_phase, polar.step.index_select(1, frame[:-1])], dim=1))
     # torch.polar is slower, because it is not vectorised.
     return torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
 
 
 def cumulative_sum(x: Tensor) -> Tensor:
-    """Return the cumulative sum over frames of (batch, frames, bins); torch.cumsum(dim=1) uses the cache badly."""
+    """Return the cumulative sum over frames of (batch, frames, bins), faster than torch.cumsum(dim=1)."""
     blocks = F.pad(x, (0, 0, 0, -x.shape[1] % SUM_BLOCK)).unflatten(1, (-1, SUM_BLOCK))
     for frame in range(1, SUM_BLOCK):
         blocks[:, :, frame] += blocks[:, :, frame - 1]
@@ -114,15 +113,15 @@ def cumulative_sum(x: Tensor) -> Tensor:
 
 
 def synthesise(spectrum: Tensor, window: Tensor, num_samples: int) -> Tensor:
-    """Return the waveforms (batch, num_samples) of complex STFTs (batch, frames, bins): torch.istft.
+    """Return the waveforms (batch, num_samples) of complex STFTs (batch, frames, bins).
 
-    torch.istft itself checks its result, which is a device sync on a GPU.
+    Equals torch.istft, which checks its result and so syncs with the GPU.
     """
     frames = torch.fft.irfft(spectrum, n=WINDOW) * window
     total = _overlap_add(frames)
     weight = _overlap_add(window.square().expand(1, frames.shape[1], WINDOW))
     start = WINDOW // 2
-    return fit(total[:, start:] / weight[:, start:], num_samples)
+    return _cut_or_pad(total[:, start:] / weight[:, start:], num_samples)
 
 
 def _overlap_add(frames: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ def _overlap_add(frames: Tensor) -> Tensor:
     return total.flatten(1)
 
 
-def fit(x: Tensor, num_samples: int) -> Tensor:
+def _cut_or_pad(x: Tensor, num_samples: int) -> Tensor:
     """Return waveforms (batch, samples) cut or zero-padded to ``num_samples``."""
     return F.pad(x, (0, max(0, num_samples - x.shape[1])))[:, :num_samples]
 
@@ -144,8 +143,8 @@ def resample(x: Tensor, ratio: Fraction, num_samples: int) -> Tensor:
     """Resample waveforms (batch, samples) by ``ratio`` with a windowed sinc; return the first ``num_samples``."""
     filters = _filters(ratio.numerator, ratio.denominator, num_samples, x.device, x.dtype)
     blocks = -(-num_samples // len(filters.inputs))
-    x = fit(F.pad(x, (filters.reach, 0)), (blocks - 1) * filters.period + filters.end)
-    # Output sample i of every block weights the same input samples in the same way, which is an embedding bag.
+    x = _cut_or_pad(F.pad(x, (filters.reach, 0)), (blocks - 1) * filters.period + filters.end)
+    # Output sample i of every block is a sum of the same input samples with the same weights: an embedding bag.
     columns = x.unfold(1, filters.end, filters.period).permute(2, 0, 1).flatten(1)
     columns = F.pad(columns, (0, -columns.shape[1] % VECTOR))
     resampled = F.embedding_bag(filters.inputs, columns, per_sample_weights=filters.taps, mode="sum")
@@ -153,17 +152,18 @@ def resample(x: Tensor, ratio: Fraction, num_samples: int) -> Tensor:
 
 
 class Filters(NamedTuple):
-    """Windowed sinc filters of one block of output samples; the block reads from ``reach`` samples before its start."""
+    """Windowed sinc filters for one block of output samples."""
 
     inputs: Tensor
-    """Input samples that each filter reads, int32 (output samples, taps)."""
+    """Input samples of each filter, int32 (output samples, taps)."""
     taps: Tensor
-    """(output samples, taps)."""
+    """Weights, (output samples, taps)."""
     period: int
     """Number of input samples from one block to the next."""
     reach: int
+    """Number of input samples before its start that a block reads."""
     end: int
-    """Number of input samples that a block reads."""
+    """Number of input samples that a block reads in all."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -176,6 +176,6 @@ def _filters(new: int, old: int, num_samples: int, device: torch.device, dtype: 
     index = first[:, None] + torch.arange(int(2 * width) + 1)
     t = ((index - position[:, None]) * cutoff).clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
     taps = torch.sinc(t) * torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2 * cutoff
-    # As Python numbers, cached here: reading them from a GPU tensor would be a device sync.
+    # Cached as Python numbers, because reading them from a GPU tensor would be a device sync.
     reach, end = -int(first[0]), int(index[-1, -1]) + 1
     return Filters((index + reach).int().to(device), taps.to(device, dtype), periods * old, reach, reach + end)

@@ -11,12 +11,12 @@ from asdpipe.method.representatives import cluster, normalize
 
 
 class PseudoLabels(NamedTuple):
-    """Clusters of training clips."""
+    """Pseudo-labels of training clips."""
 
     cluster: NDArray[np.int32]
     """(clips,): index of the nearest centroid of the clip's own machine type and domain."""
     reduced: list[tuple[str, str, int, int]]
-    """(machine, domain, clusters used, clusters requested) wherever there were too few distinct clips."""
+    """(machine, domain, clusters used, clusters requested) where there are too few distinct clips."""
 
 
 def pseudo_labels(
@@ -28,13 +28,13 @@ def pseudo_labels(
     k_target: int,
     seed: int,
 ) -> PseudoLabels:
-    """Cluster the L2-normalised embeddings of every machine type and domain (eq. 13).
+    """Cluster the L2-normalised embeddings of each machine type and domain (eq. 13).
 
     Args:
         embedding: (clips, dim), original training clips only.
         machine: machine type of each clip.
         domain: "source" or "target" for each clip.
-        k_source, k_target: clusters per machine type, limited to the number of distinct clips.
+        k_source, k_target: clusters per machine type, at most the number of distinct clips.
         seed: seed of k-means.
     """
     unit = normalize(embedding)

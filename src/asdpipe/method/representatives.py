@@ -1,7 +1,6 @@
 """Representatives, anomaly scores and thresholds (paper §3.3, eq. 2-6; §4.1.1).
 
-scikit-learn and scipy are imported inside the functions that use them, because importing them takes longer than most
-steps run.
+scikit-learn and scipy are imported where they are used, because importing them takes longer than most steps.
 """
 
 from typing import Literal, NamedTuple
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 Similarity = Literal["cosine", "dot"]
-"""To a representative: cosine (eq. 5), or product of the unit embedding and the centroid as it is (released code)."""
+"""Cosine (eq. 5), or dot product of the unit embedding and the unnormalised centroid (released code)."""
 
 
 class Representatives(NamedTuple):
@@ -22,7 +21,7 @@ class Representatives(NamedTuple):
     is_source: NDArray[np.bool_]
     """(representatives,)."""
     clip: NDArray[np.int64]
-    """(representatives,): row of the training clip that is the representative, or is nearest to the centroid."""
+    """(representatives,): row of the training clip that is the representative or is nearest to the centroid."""
 
 
 def normalize(vectors: Floats) -> NDArray[np.float32]:
@@ -51,7 +50,7 @@ def representatives(embedding: Floats, is_source: NDArray[np.bool_], k_source: i
     Args:
         embedding: (clips, dim), original training clips only, no external clips.
         is_source: (clips,).
-        k_source: number of centroids of the source clips.
+        k_source: centroids of the source clips.
         seed: seed of k-means.
     """
     unit = normalize(embedding)
@@ -75,9 +74,9 @@ def anomaly_scores(
     """Return -max similarity to the representatives (eq. 6) and the index of the nearest one, both (clips,).
 
     Args:
-        embedding: (clips, dim), of any length.
-        vectors: (representatives, dim), as ``representatives`` returns them.
-        similarity: with "dot" a source centroid is farther away the more its cluster is spread out.
+        embedding: (clips, dim), not necessarily of unit length.
+        vectors: (representatives, dim), from ``representatives``.
+        similarity: with "dot", centroids of wide clusters are shorter and so look farther away.
     """
     if similarity == "cosine":
         values = cosine(embedding, vectors)
@@ -88,15 +87,15 @@ def anomaly_scores(
 
 
 def selection_threshold(training_scores: Floats) -> float:
-    """Return a^thr, the largest score of a machine type's training clips (§4.1.1)."""
+    """Return a^thr, the largest score of the training clips of a machine type (§4.1.1)."""
     return float(np.max(training_scores))
 
 
 def decision_threshold(training_scores: Floats, quantile: float) -> float:
-    """Return the score above which a clip is called anomalous: a quantile of a fitted gamma distribution.
+    """Return the score above which a clip is called anomalous: a quantile of a gamma distribution.
 
-    The distribution is fitted to the distances 1 + score of clips that are not their own representative (the rule of
-    the DCASE baseline). If all distances are equal, the threshold is that distance.
+    As in the DCASE baseline, the distribution is fitted to the distances 1 + score of the training clips, here without
+    those that are their own representative. If all distances are equal, the threshold is that distance.
 
     Args:
         training_scores: (clips,), at least -1.
@@ -114,21 +113,21 @@ def decision_threshold(training_scores: Floats, quantile: float) -> float:
 
 
 def nearest_neighbour(
-    query: NDArray[np.floating], train: NDArray[np.floating], is_query: NDArray[np.bool_]
+    query: Floats, train: Floats, is_self: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the city-block distance to the nearest training clip and its row, both (queries,).
 
-    Every dimension is standardised by its mean and standard deviation over the training clips.
+    Dimensions are standardised by mean and standard deviation over the training clips.
 
     Args:
         query: (queries, dim).
         train: (clips, dim).
-        is_query: (queries, clips), True where the training clip is the query itself and must be ignored.
+        is_self: (queries, clips), True where the training clip is the query itself and is ignored.
     """
     from scipy.spatial.distance import cdist
 
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-9
     distance = cdist((query - mean) / deviation, (train - mean) / deviation, "cityblock")
-    distance[is_query] = np.inf
+    distance[is_self] = np.inf
     nearest = distance.argmin(axis=1)
     return distance[np.arange(len(nearest)), nearest], nearest

@@ -1,7 +1,6 @@
-"""Scorers: how anomalous a clip's embedding is, given the training clips of its machine type.
+"""Scorers: the anomaly score of an embedding, given the training clips of its machine type.
 
-All have ``fit``, ``score`` and ``limit``. Of every score by cosine or local density, 1 + score is a distance, as with
-the paper's representatives (§3.3).
+For scores based on cosine or local density, 1 + score is a distance, as for the representatives of the paper (§3.3).
 """
 
 from typing import NamedTuple, Protocol, Self
@@ -20,42 +19,42 @@ from asdpipe.method.representatives import (
     representatives,
 )
 
-# Unit vectors closer than this have a cosine that float32 does not tell from 1.
+# The cosine of unit vectors closer than this rounds to 1 in float32.
 MIN_DENSITY = 1e-4
 NONE = -1
 
 
 class Scores(NamedTuple):
-    """The scores of clips, and what each was compared with."""
+    """Anomaly scores of clips, and the reference that each is based on."""
 
     score: NDArray[np.float64]
     """(clips,), larger is more anomalous."""
     reference: NDArray[np.int64]
-    """(clips,): index of the nearest representative (or reference); -1: the score compares with none."""
+    """(clips,): index of the nearest representative or training clip; -1: none."""
     clip: NDArray[np.int64]
-    """(clips,): row of the training clip behind the reference; -1: none."""
+    """(clips,): row of the training clip that the reference belongs to; -1: none."""
 
 
 class Scorer(Protocol):
-    """A way to score the clips of one machine type."""
+    """Scores the clips of one machine type."""
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
-        """Learn from the training clips: embeddings (clips, dim) and domains (clips,). Returns itself."""
+        """Fit to training clips: embeddings (clips, dim) and domains (clips,); return ``self``."""
 
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips.
 
         Args:
             embedding: (clips, dim).
-            own: (clips,), row of the training clip that each is; -1: it is none.
+            own: (clips,), row of the clip among the training clips; -1: not a training clip.
         """
 
     def limit(self, training_scores: Floats, quantile: float) -> float:
-        """Return the score above which a clip is called anomalous: of this quantile of the training clips' scores."""
+        """Return the score above which a clip is called anomalous, from the scores (clips,) of the training clips."""
 
 
 class GammaLimit:
-    """The decision threshold of scores of which 1 + score is a distance: a gamma distribution's quantile."""
+    """Decision threshold for scores of which 1 + score is a distance: a quantile of a gamma distribution."""
 
     def limit(self, training_scores: Floats, quantile: float) -> float:
         """Return the decision threshold."""
@@ -66,20 +65,21 @@ class KMeans(GammaLimit):
     """Minus the largest similarity to k-means centroids of the source clips and all target clips (§3.3, eq. 2-6).
 
     Args:
-        k_source: centroids of the source clips; seed: of k-means.
-        similarity: of ``anomaly_scores``.
+        k_source: centroids of the source clips.
+        seed: seed of k-means.
+        similarity: see ``anomaly_scores``.
     """
 
     def __init__(self, k_source: int, seed: int, similarity: Similarity) -> None:
         self.k_source, self.seed, self.similarity = k_source, seed, similarity
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
-        """Make the representatives."""
+        """Compute the representatives."""
         found = representatives(embedding, is_source, self.k_source, self.seed)
         return self.of(found.vectors, found.clip)
 
     def of(self, vectors: Floats, clip: NDArray[np.int64]) -> Self:
-        """Take representatives (n, dim) that were made before, and the rows (n,) of the training clips behind them."""
+        """Use existing representatives (n, dim), which belong to the training clips in rows ``clip`` (n,)."""
         self.vectors, self.clip = vectors, clip
         return self
 
@@ -90,10 +90,11 @@ class KMeans(GammaLimit):
 
 
 class NearestNeighbours(GammaLimit):
-    """Minus the mean cosine to the nearest training clips of a domain; the nearer domain decides (``knn_scores``).
+    """Minus the mean cosine to the nearest training clips of the nearer domain (``knn_scores``).
 
     Args:
-        neighbours: per domain; smote_ratio, smote_neighbours: of ``smote``; seed: of its draws.
+        neighbours: nearest training clips per domain.
+        smote_ratio, smote_neighbours, seed: see ``smote``.
     """
 
     def __init__(self, neighbours: int, smote_ratio: float, smote_neighbours: int, seed: int) -> None:
@@ -101,12 +102,12 @@ class NearestNeighbours(GammaLimit):
         self.seed = seed
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
-        """Keep the training clips, and synthetic target clips between them."""
+        """Store the training clips and synthetic target clips."""
         self.references = references(embedding, is_source, self.smote_ratio, self.smote_neighbours, self.seed)
         return self
 
     def is_self(self, own: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which references do not count, (clips, references): the clip itself, and synthetic ones made of it."""
+        """Return which references are the clip itself or synthetic clips made from it, (clips, references)."""
         return (self.references.clips == own[:, None, None]).any(axis=2)
 
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
@@ -117,10 +118,12 @@ class NearestNeighbours(GammaLimit):
 
 
 class DensityRescaled(NearestNeighbours):
-    """Distance to the nearest training clips over the local density there, less 1 (``rescaled_scores``).
+    """Distance to the nearest training clips divided by their local density, minus 1 (``rescaled_scores``).
 
     Args:
-        density_neighbours: neighbours that make the local density; others: as for NearestNeighbours.
+        neighbours: nearest training clips, of both domains together.
+        smote_ratio, smote_neighbours, seed: see ``smote``.
+        density_neighbours: neighbours for the local density.
     """
 
     def __init__(
@@ -138,10 +141,10 @@ class DensityRescaled(NearestNeighbours):
 
 
 class CityBlock:
-    """City-block distance to the nearest training clip, dimensions scaled by their spread (``nearest_neighbour``)."""
+    """City-block distance to the nearest training clip, on standardised dimensions (``nearest_neighbour``)."""
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
-        """Keep the training clips."""
+        """Store the training clips."""
         self.train = embedding.astype(np.float64)
         return self
 
@@ -152,52 +155,53 @@ class CityBlock:
         return Scores(score, nearest, nearest)
 
     def limit(self, training_scores: Floats, quantile: float) -> float:
-        """Return the decision threshold: sums of deviations have no gamma rule, the quantile itself decides."""
+        """Return the quantile of the scores: a gamma distribution does not fit sums of deviations."""
         return float(np.quantile(training_scores, quantile))
 
 
 class ReconstructionError:
-    """The autoencoder's mean squared error: the first of a clip's distances (the DCASE baseline's simple mode)."""
+    """Mean squared error of the autoencoder (simple mode of the DCASE baseline)."""
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
-        """Learn nothing: an embedding is made of distances."""
+        """Do nothing: the embedding of a clip already consists of its distances."""
         return self
 
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
-        """Score clips by their distances (clips, 3); NaN for a domain that the autoencoder does not know."""
-        nothing = np.full(len(embedding), NONE)
-        return Scores(self.distance(embedding).astype(np.float64), nothing, nothing)
+        """Score clips by their distances (clips, 3); NaN for a domain without training clips."""
+        none = np.full(len(embedding), NONE)
+        return Scores(self.distance(embedding).astype(np.float64), none, none)
 
     def distance(self, embedding: Floats) -> Floats:
-        """Return the distance that counts, (clips,)."""
+        """Return the distance used as score, (clips,)."""
         return embedding[:, 0]
 
     def limit(self, training_scores: Floats, quantile: float) -> float:
-        """Return the decision threshold; the rule takes distances less 1."""
+        """Return the decision threshold; ``decision_threshold`` takes distances minus 1."""
         return decision_threshold(training_scores - 1, quantile) + 1
 
 
 class SelectiveMahalanobis(ReconstructionError):
-    """The smaller of the squared Mahalanobis distances to source and target (the baseline's selective mode)."""
+    """Smaller of the squared Mahalanobis distances to source and target (selective mode of the DCASE baseline)."""
 
     def distance(self, embedding: Floats) -> Floats:
-        """Return the nearer domain's distance, (clips,)."""
+        """Return the distance to the nearer domain, (clips,)."""
         return np.fmin(embedding[:, 1], embedding[:, 2])
 
 
 class References(NamedTuple):
-    """What the clips of one machine type are compared with: its training clips, then synthetic target embeddings."""
+    """Training clips of one machine type, followed by synthetic target clips."""
 
     vectors: NDArray[np.float32]
     """(references, dim), of unit length."""
     is_source: NDArray[np.bool_]
     """(references,)."""
     clips: NDArray[np.int64]
-    """(references, 2): rows of the training clips that the reference is made of, the nearer first; of its own twice."""
+    """(references, 2): rows of the training clips that a synthetic clip lies between, the nearer first; of a training
+    clip its own row, twice."""
 
 
 class Synthetic(NamedTuple):
-    """Synthetic target embeddings of one machine type."""
+    """Synthetic target clips of one machine type."""
 
     vectors: NDArray[np.float32]
     """(points, dim), of unit length."""
@@ -206,7 +210,7 @@ class Synthetic(NamedTuple):
 
 
 def references(embedding: Floats, is_source: NDArray[np.bool_], ratio: float, k: int, seed: int) -> References:
-    """Return training clips and what ``smote`` adds to them; the arguments are those of ``smote``."""
+    """Return the training clips and those that ``smote`` adds; see ``smote`` for the arguments."""
     points = smote(embedding, is_source, ratio, k, seed)
     rows = np.arange(len(embedding))
     return References(
@@ -217,17 +221,17 @@ def references(embedding: Floats, is_source: NDArray[np.bool_], ratio: float, k:
 
 
 def smote(embedding: Floats, is_source: NDArray[np.bool_], ratio: float, k: int, seed: int) -> Synthetic:
-    """Return points between target clips and their nearest target clips, scaled back to unit length.
+    """Oversample the target domain (SMOTE): points between target clips and their neighbours, at unit length.
 
-    Target clips and points together are ``ratio`` times the source clips, rounded down. There is no point where the
-    target clips are that many already, or fewer than two.
+    Points are added until there are ``ratio`` times as many target as source clips, rounded down. There are none if the
+    target clips suffice or are fewer than two.
 
     Args:
         embedding: (clips, dim), training clips.
         is_source: (clips,).
-        ratio: target over source; 0 asks for no point.
-        k: nearest target clips (by cosine), of which one is drawn as the other end; all where there are fewer.
-        seed: of the draws.
+        ratio: target over source clips; 0: no points.
+        k: nearest target clips (by cosine), one of which is drawn as the other end; all if there are fewer.
+        seed: seed of the random generator.
     """
     unit = normalize(embedding)
     target = np.flatnonzero(~is_source)
@@ -240,10 +244,10 @@ def smote(embedding: Floats, is_source: NDArray[np.bool_], ratio: float, k: int,
     rng = np.random.default_rng(seed)
     start = rng.integers(len(target), size=count)
     end = neighbours[start, rng.integers(neighbours.shape[1], size=count)]
-    way = rng.uniform(size=(count, 1))
+    weight = rng.uniform(size=(count, 1))
     ends = target[np.column_stack([start, end])]
-    vectors = normalize((1 - way) * unit[ends[:, 0]] + way * unit[ends[:, 1]])
-    return Synthetic(vectors, np.where(way < 0.5, ends, ends[:, ::-1]))
+    vectors = normalize((1 - weight) * unit[ends[:, 0]] + weight * unit[ends[:, 1]])
+    return Synthetic(vectors, np.where(weight < 0.5, ends, ends[:, ::-1]))
 
 
 def knn_scores(
@@ -255,28 +259,29 @@ def knn_scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return -mean cosine to the k nearest references of one domain, and the index of the nearest, both (clips,).
 
-    Each domain has k neighbours of its own (all its references where there are fewer), and the domain with the lower
-    score decides: a few target clips need not fill up with source clips. With k = 1 this is -max cosine (eq. 6).
+    The score is computed per domain, from k neighbours or all references if there are fewer, and the lower one counts,
+    so that a few target clips are not averaged with source clips. With k = 1 this is -max cosine (eq. 6).
 
     Args:
-        embedding: (clips, dim); reference: (references, dim).
+        embedding: (clips, dim).
+        reference: (references, dim).
         is_source: (references,).
         k: at least 1.
-        is_self: (clips, references), True where the reference is the clip itself, or made of it, and does not count.
-            The score of a clip without any other reference is infinite.
+        is_self: (clips, references), True where the reference is the clip itself or made from it, and is ignored. The
+            score of a clip without any other reference is infinite.
     """
     distance = -cosine(embedding, reference)
     if is_self is not None:
         distance[is_self] = np.inf
     domains = [distance[:, domain] for domain in (is_source, ~is_source) if domain.any()]
-    return np.min([_mean_of_nearest(each, k) for each in domains], axis=0), distance.argmin(axis=1)
+    return np.min([_mean_of_nearest(part, k) for part in domains], axis=0), distance.argmin(axis=1)
 
 
 def local_density(reference: Floats, k: int) -> NDArray[np.float64]:
-    """Return the mean distance of each reference to its k nearest others, (references,): small where they are dense.
+    """Return the mean distance of each reference to its k nearest others, (references,); small in dense regions.
 
-    Distances are Euclidean between unit vectors. A mean below 1e-4 (duplicates) counts as 1e-4, and a single reference
-    has 1, so that dividing by it is always possible.
+    Distances are Euclidean between unit vectors. The mean is at least 1e-4 (duplicates), and 1 for a single reference,
+    so that it can be divided by.
     """
     from sklearn.metrics.pairwise import euclidean_distances
 
@@ -294,15 +299,16 @@ def rescaled_scores(
     k: int,
     is_self: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the mean of the k smallest rescaled distances, less 1, and the index of the nearest, both (clips,).
+    """Return the mean of the k smallest rescaled distances, minus 1, and the index of the nearest, both (clips,).
 
-    A distance (Euclidean between unit vectors) is divided by the local density of its reference before the nearest
-    ones are looked for: with k = 1, a clip above 0 is farther from every reference than that one's own neighbours are.
+    Euclidean distances between unit vectors are divided by the local density of the reference. With k = 1, a clip with
+    a score above 0 is farther from every reference than the neighbours of that reference are.
 
     Args:
-        embedding: (clips, dim); reference: (references, dim).
+        embedding: (clips, dim).
+        reference: (references, dim).
         density: (references,), from ``local_density``.
-        k: at least 1; all references where there are fewer.
+        k: at least 1; all references if there are fewer.
         is_self: as in ``knn_scores``.
     """
     from sklearn.metrics.pairwise import euclidean_distances
@@ -314,15 +320,15 @@ def rescaled_scores(
 
 
 def _unit(vectors: Floats) -> NDArray[np.float64]:
-    # In float32, sqrt(2 - 2 cosine) of near duplicates would be rounding noise.
+    # In float32, sqrt(2 - 2 cosine) of near duplicates is rounding noise.
     return normalize(vectors).astype(np.float64)
 
 
 def _mean_of_nearest(distance: Floats, k: int) -> NDArray[np.float64]:
-    """Return the mean of the k smallest finite values of each row, of all where there are fewer, inf where none."""
+    """Return the mean of the k smallest finite values of each row (or of all, if fewer); inf if there are none."""
     k = min(k, distance.shape[1])
     nearest = np.partition(distance, k - 1, axis=1)[:, :k].astype(np.float64)
-    counts = np.isfinite(nearest)
-    number = counts.sum(axis=1)
-    total = nearest.sum(axis=1, where=counts)
-    return np.divide(total, number, out=np.full(len(total), np.inf), where=number > 0)
+    finite = np.isfinite(nearest)
+    count = finite.sum(axis=1)
+    total = nearest.sum(axis=1, where=finite)
+    return np.divide(total, count, out=np.full(len(total), np.inf), where=count > 0)

@@ -1,4 +1,4 @@
-"""Selection of the pseudo-anomalous set from external clips (paper §4.1.1, eq. 7)."""
+"""Select the pseudo-anomalous set from external clips (paper §4.1.1, eq. 7)."""
 
 from typing import Literal, NamedTuple
 
@@ -9,14 +9,14 @@ Ints = NDArray[np.integer]
 
 
 class Selection(NamedTuple):
-    """The selected external clips, machine type by machine type, most similar first."""
+    """The selected external clips, ordered by machine type and rank."""
 
     row: NDArray[np.int64]
     """(selected,): row of the selected candidate."""
     rank: NDArray[np.int64]
     """(selected,): 1 for the most similar clip of its machine type."""
     n_out: dict[int, int]
-    """N_out, candidates per machine type after each clip is assigned to one; machine types without any are absent."""
+    """N_out, number of clips assigned to each machine type; machine types without any are absent."""
 
 
 def select(
@@ -31,10 +31,10 @@ def select(
     Equal scores are ranked by clip index, so the result does not depend on the order of the rows.
 
     Args:
-        clip, machine, score: (candidates,), one row per clip and machine type whose threshold the clip passes.
+        clip, machine, score: (candidates,), one row per clip and machine type whose threshold it is below.
         n_max: maximum number of clips per machine type.
-        assign: machine type of a clip that several accept: the one with the lowest score (paper), or with the fewest
-            candidates (released code). Ties go to the lower score, then to the lower machine index.
+        assign: machine type of a clip with several candidates: the one with the lowest score (paper), or with the
+            fewest candidates (released code). Ties go to the lower score, then to the lower machine index.
     """
     keys = [machine, score]
     if assign == "rarest":
@@ -54,11 +54,11 @@ def select(
 def select_random(num_clips: int, num_machines: int, n_max: int, seed: int) -> tuple[NDArray[np.int64], Ints]:
     """Draw N_max external clips per machine type at random, no clip twice (control experiment of Table 4).
 
-    If the pool is too small, every machine type gets an equal share.
+    If the pool is too small, machine types get equal shares.
 
     Returns:
         Clip indices and machine indices, both (selected,), grouped by machine type.
     """
-    each = min(n_max, num_clips // max(num_machines, 1))
-    drawn = np.random.default_rng(seed).permutation(num_clips)[: each * num_machines]
-    return drawn, np.repeat(np.arange(num_machines), each)
+    per_machine = min(n_max, num_clips // max(num_machines, 1))
+    drawn = np.random.default_rng(seed).permutation(num_clips)[: per_machine * num_machines]
+    return drawn, np.repeat(np.arange(num_machines), per_machine)
