@@ -56,7 +56,7 @@ class TrainingState:
         self._order = self.order.bit_generator.state if self.order else None
 
     def is_finite(self) -> bool:
-        """Tell whether all weights and buffers are finite."""
+        """Return whether all weights and buffers are finite."""
         values = (value for module in self.modules.values() for value in module.state_dict().values())
         return all(bool(value.isfinite().all()) for value in values)
 
