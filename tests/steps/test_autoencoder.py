@@ -1,4 +1,4 @@
-"""The DCASE baseline's steps on generated tones: what they write, and what a clip's distances depend on."""
+"""The steps of the DCASE baseline on generated tones: what they write, and what a clip's distances depend on."""
 
 import json
 import logging
@@ -13,19 +13,27 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from asdpipe.steps.autoencoder import embed_autoencoder, train_autoencoder
 
 from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.config.sections import Autoencoder
+from asdpipe.config.base import as_json
+from asdpipe.config.method import Method
+from asdpipe.config.sections import FrameTraining
 from asdpipe.errors import UserError
-from asdpipe.models.autoencoder import clip_distances
+from asdpipe.method.objectives import ReconstructionObjective
+from asdpipe.models.autoencoder import MachineAutoencoder
+from asdpipe.steps.embed import embed as embed_step
 from asdpipe.steps.train import CHECKPOINT
-from asdpipe.training import autoencoder as autoencoder_loop
+from asdpipe.steps.train import train as train_step
+from asdpipe.training import on_frames
 from tests.conftest import read_facts
+from tests.training.jobs import NoCheckpoint
 
 RATE = 16_000
 SETTINGS = {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3}
+SPLITS = ("train", "test")
+# Not used: whole clips are embedded.
+NUM_SAMPLES = RATE
 OUTPUTS = ("labels", "weights", "description", "history")
 # One name is the beginning of the other; neither is a Python or shell word.
 MACHINES = {"fan": 400, "fan.layers ä=1": 700}
@@ -60,25 +68,32 @@ def clips_of(machine: str) -> list[Clip]:
 
 
 class Files(NamedTuple):
-    """The inputs of both steps."""
+    """The inputs of both steps, for one split."""
 
     clips: Path
     index: Path
     samples: Path
 
 
-def write(folder: Path, clips: list[Clip]) -> Files:
-    """Write manifest and packed clips, these in the opposite order."""
+def write(folder: Path, clips: list[Clip]) -> dict[str, Files]:
+    """Write lists and packed clips of both splits, these in the opposite order."""
+    return {split: write_split(folder / split, clips, split) for split in SPLITS}
+
+
+def write_split(folder: Path, clips: list[Clip], split: str) -> Files:
+    folder.mkdir(exist_ok=True)
     files = Files(folder / "clips.parquet", folder / "waveforms.parquet", folder / "waveforms.int16")
-    table = pd.DataFrame(clips).drop(columns=["tone", "seconds"])
-    table["clip_id"] = table["path"] = name(clips)
-    table["domain"] = pd.Series([clip.domain for clip in clips], dtype=object)
-    table = table.assign(dataset="d", section="00", part="dev", attributes=None, sample_rate=RATE, num_frames=RATE)
+    everything = pd.DataFrame(clips).drop(columns=["tone", "seconds"])
+    everything["clip_id"] = everything["path"] = name(clips)
+    everything["domain"] = pd.Series([clip.domain for clip in clips], dtype=object)
+    facts = {"dataset": "d", "section": "00", "part": "dev", "attributes": None}
+    table = everything[everything.split == split].assign(sample_rate=RATE, num_frames=RATE, **facts)
     write_table("clips", table, files.clips)
-    packed = [clip.samples(number) for number, clip in enumerate(clips)][::-1]
-    files.samples.write_bytes(np.concatenate(packed).astype("<i2").tobytes())
-    lengths = np.array([len(each) for each in packed])
-    index = pd.DataFrame({"clip_id": name(clips)[::-1], "offset": lengths.cumsum() - lengths, "num_samples": lengths})
+    packed = [clips[number].samples(number) for number in table.index[::-1]]
+    files.samples.write_bytes(np.concatenate([np.zeros(0, np.int16), *packed]).astype("<i2").tobytes())
+    lengths = np.array([len(samples) for samples in packed], dtype=np.int64)
+    offset = lengths.cumsum() - lengths
+    index = pd.DataFrame({"clip_id": table.clip_id.tolist()[::-1], "offset": offset, "num_samples": lengths})
     write_table("waveforms", index, files.index)
     return files
 
@@ -87,21 +102,28 @@ def name(clips: list[Clip]) -> list[str]:
     return [f"{clip.machine}/{clip.split}/{number}" for number, clip in enumerate(clips)]
 
 
-def train(folder: Path, files: Files, seed: int = 0, **settings: float) -> dict[str, Path]:
+def train(folder: Path, files: dict[str, Files], seed: int = 0, **settings: float) -> dict[str, Path]:
     """Run the first step; return its outputs."""
-    outputs = {each: folder / each for each in OUTPUTS}
-    train_autoencoder(json.dumps({"autoencoder": SETTINGS | settings}), seed, *files, **outputs, device="cpu")
+    outputs = {output: folder / output for output in OUTPUTS}
+    method = Method(network="autoencoder", training={"kind": "frames", **SETTINGS, **settings})
+    train_step(as_json(method.training_settings()), NUM_SAMPLES, 1, seed, *files["train"], **outputs, device="cpu")
     return outputs
 
 
-def embed(folder: Path, files: Files, trained: dict[str, Path]) -> pd.DataFrame:
-    """Run the second step; return the distances by clip."""
+def embed_split(folder: Path, files: Files, trained: dict[str, Path]) -> pd.DataFrame:
+    """Run the second step for one split; return the distances by clip."""
     out = folder / "embeddings"
-    embed_autoencoder(
-        files.index, files.samples, files.clips, trained["weights"], trained["description"], out, device="cpu"
-    )
+    network = json.dumps({"network": {"kind": "autoencoder"}})
+    embed_step(network, NUM_SAMPLES, *files, out, trained["weights"], trained["description"], device="cpu")
+    assert read_facts(out) == {"weights_sha256": file_digest(trained["weights"])}
     table = read_table("embeddings", out).set_index("clip_id").embedding
-    return pd.DataFrame(list(table), index=table.index, columns=["mse", "source", "target"])
+    columns = ["mse", "source", "target"]
+    return pd.DataFrame(np.array(table.tolist()).reshape(-1, 3), index=table.index, columns=columns)
+
+
+def embed(folder: Path, files: dict[str, Files], trained: dict[str, Path]) -> pd.DataFrame:
+    """Return the distances of the clips of both splits."""
+    return pd.concat([embed_split(folder, files[split], trained) for split in SPLITS])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,7 +146,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def files(folder, clips) -> Files:
+def files(folder, clips) -> dict[str, Files]:
     return write(folder, clips)
 
 
@@ -156,18 +178,25 @@ def test_every_packed_clip_has_the_distances_of_the_model_in_memory_bit_for_bit(
         own = [(clip, n, clip.samples(i)) for i, (clip, n) in enumerate(zip(clips, name(clips), strict=True))]
         own = [each for each in own if each[0].machine == machine]
         training = [each for each in own if each[0].split == "train"]
-        model, inverse, _ = autoencoder_loop.train_autoencoder(
-            [samples for *_, samples in training],
-            np.array([clip.domain != "target" for clip, *_ in training]),
-            Autoencoder(**SETTINGS),
-            (0, *machine.encode()),
-            torch.device("cpu"),
+        model = MachineAutoencoder().eval()
+        model.model, inverse, _ = (
+            FrameTraining(**SETTINGS)
+            .build()
+            .train_machine(
+                [samples for *_, samples in training],
+                np.array([clip.domain != "target" for clip, *_ in training]),
+                (0, *machine.encode()),
+                ReconstructionObjective(),
+                torch.device("cpu"),
+                NoCheckpoint(),
+            )
         )
+        model.inverse_covariances.copy_(inverse)
         for _, n, samples in own:
             x = torch.from_numpy(samples / np.float32(32768))[None]
-            expected = clip_distances(model, inverse, x)[0].float().tolist()
+            with torch.inference_mode():
+                expected = model(x)[0, 0].float().tolist()
             assert distances.loc[n].tolist() == expected
-    assert read_facts(folder / "embeddings") == {"weights_sha256": file_digest(trained["weights"])}
 
 
 def test_classes_are_machine_types_and_unknown_domains_count_as_source(clips, trained):
@@ -191,12 +220,12 @@ def test_the_history_has_every_epoch_of_every_machine_type(trained):
 
 def test_the_description_says_what_the_weights_are(trained):
     assert json.loads(trained["description"].read_text()) == {
-        "kind": "autoencoder",
-        "version": 1,
+        "network": {"kind": "autoencoder", "machines": list(MACHINES)},
+        "num_samples": NUM_SAMPLES,
         "stage": 1,
         "seed": 0,
-        "machines": list(MACHINES),
-        "settings": {"autoencoder": SETTINGS | {"validation": 0.1}},
+        "classes": [f"original:{machine}" for machine in MACHINES],
+        "training": {"training": {"kind": "frames", **SETTINGS, "validation": 0.1}},
         "weights_sha256": file_digest(trained["weights"]),
     }
 
@@ -211,8 +240,9 @@ def test_another_machine_type_leaves_the_first_ones_weights_as_they_are(folder, 
         (folder / f"{number}").mkdir()
         alone = train(folder / f"{number}", write(folder / f"{number}", own))
         tensors = safetensors.torch.load_file(alone["weights"])
-        assert set(tensors) == {key for key in both if key.startswith(f"{machine}/")}
-        assert all(torch.equal(tensors[key], both[key]) for key in tensors)
+        beside = {key.replace("by_machine.0.", f"by_machine.{number}."): key for key in tensors}
+        assert set(beside) == {key for key in both if key.startswith(f"by_machine.{number}.")}
+        assert all(torch.equal(tensors[key], both[name]) for name, key in beside.items())
         assert f"{machine} (1/1): 9 source and 3 target clips" in caplog.text
 
 
@@ -220,14 +250,14 @@ def test_a_signal_after_the_last_epoch_of_a_machine_type_ends_the_step_before_th
     folder, files, trained, tmp_path, monkeypatch, caplog
 ):
     caplog.set_level(logging.INFO)
-    real = autoencoder_loop.inverse_covariances
+    real = on_frames.inverse_covariances
 
     def signalled(batches):
         os.kill(os.getpid(), signal.SIGTERM)
         return real(batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(autoencoder_loop, "inverse_covariances", signalled)
+        patch.setattr(on_frames, "inverse_covariances", signalled)
         with pytest.raises(UserError, match=r"^fan: stopped by a signal after epoch 3 .*nothing is lost"):
             train(tmp_path, files)
     states = sorted(each.name for each in tmp_path.iterdir())
@@ -247,7 +277,10 @@ def test_machine_types_and_seeds_have_draws_of_their_own(tmp_path):
     weights = {}
     for seed in (0, 1):
         tensors = safetensors.torch.load_file(train(tmp_path, files, seed, epochs=1)["weights"])
-        weights |= {(seed, machine): tensors[f"{machine}/layers.0.weight"] for machine in "ab"}
+        weights |= {
+            (seed, machine): tensors[f"by_machine.{number}.model.layers.0.weight"]
+            for number, machine in enumerate("ab")
+        }
     # Training moves them by less than the learning rate a step; other draws of the initial values are far off.
     values = list(weights.values())
     assert all((values[i] - values[j]).abs().mean() > 0.01 for i in range(4) for j in range(i))
@@ -262,20 +295,23 @@ def test_a_machine_type_without_target_clips_has_no_distance_to_the_target(tmp_p
 
 def test_a_machine_type_that_was_not_trained_is_named(tmp_path, trained):
     files = write(tmp_path, [Clip("fan", "test", "source", 400), Clip("pump", "test", "source", 400)])
-    with pytest.raises(UserError, match=r"no autoencoder for machine type pump \(clip pump/test/1\), only for fan, "):
-        embed(tmp_path, files, trained)
+    with pytest.raises(UserError, match="no autoencoder for machine type pump, only for fan, "):
+        embed_split(tmp_path, files["test"], trained)
     assert not (tmp_path / "embeddings").exists()
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_clip_below_five_frames_is_named_before_anything_is_trained(tmp_path, trained, split):
+def test_a_clip_below_five_frames_is_named_before_anything_is_computed(tmp_path, trained, split):
     whole = [Clip("fan", "train", "source", 400, 0.3)] * 2
     shortest = write(tmp_path, [*whole, Clip("fan", split, "source", 400, SHORTEST / RATE)])
     assert embed(tmp_path, shortest, trained).notna().all(axis=None)
     (tmp_path / "embeddings").unlink()
     files = write(tmp_path, [*whole, Clip("fan", split, "source", 400, (SHORTEST - 1) / RATE)])
-    message = rf"clips shorter than .* \(0\.128 s\): 1, e\.g\. fan/{split}/2; .* min_seconds: 0\.128 and on_bad_clip"
-    for step in (train, lambda folder, files: embed(folder, files, trained)):
+    steps = [lambda folder, files: embed_split(folder, files[split], trained)]
+    if split == "train":
+        steps.append(train)
+    message = rf"clips shorter than 0\.128 s.*: 1, e\.g\. fan/{split}/2; .* min_seconds: 0\.128 and on_bad_clip"
+    for step in steps:
         with pytest.raises(UserError, match=message):
             step(tmp_path, files)
     assert not {*OUTPUTS, "embeddings"} & {each.name for each in tmp_path.iterdir()}
@@ -295,32 +331,33 @@ def changed(content: str) -> list[tuple[str, str]]:
         ("", "Invalid JSON: EOF"),
         (content[:20], "Invalid JSON: EOF"),
         ("[]", "Input should be an object"),
-        (json.dumps({"network": {}}), "weights_sha256: Field required"),
-        (json.dumps(good | {"kind": "other"}), "kind: Input should be 'autoencoder'"),
-        (json.dumps(good | {"version": 2}), "version: Input should be 1"),
-        (json.dumps({key: good[key] for key in good if key != "machines"}), "machines: Field required"),
+        (json.dumps({"network": {}, "num_samples": 1}), "weights_sha256: Field required"),
+        (json.dumps({key: good[key] for key in good if key != "num_samples"}), "num_samples: Field required"),
     ]
 
 
 def test_damaged_models_are_errors_for_the_user(tmp_path, files, trained):
     for content, said in changed(trained["description"].read_text()):
         (tmp_path / "description").write_text(content)
-        with pytest.raises(UserError, match=rf"description: does not describe a model of this kind \({said}"):
+        with pytest.raises(UserError, match=rf"description: does not describe a model \({said}"):
             embed(tmp_path, files, trained | {"description": tmp_path / "description"})
     tensors = safetensors.torch.load_file(trained["weights"])
     truncated = trained["weights"].read_bytes()[:-100]
-    fewer = safetensors.torch.save({key: each for key, each in tensors.items() if not key.startswith("fan/")})
-    layerless = safetensors.torch.save({key: each for key, each in tensors.items() if "layers.3.bias" not in key})
-    # Of a machine type's own covariances NaN is read: there may be no target clips.
-    broken = safetensors.torch.save(tensors | {"fan/layers.3.bias": torch.full((128,), torch.nan)})
+    fewer = safetensors.torch.save(
+        {key: tensor for key, tensor in tensors.items() if not key.startswith("by_machine.0.")}
+    )
+    layerless = safetensors.torch.save({key: tensor for key, tensor in tensors.items() if "layers.3.bias" not in key})
+    # Inverse covariances may be NaN: there may be no target clips.
+    bias = "by_machine.0.model.layers.3.bias"
+    broken = safetensors.torch.save(tensors | {bias: torch.full((128,), torch.nan)})
     own = {name: tmp_path / name for name in ("weights", "description")}
     description = json.loads(trained["description"].read_text())
     for content, said in (
         (b"", "is not a file of weights"),
         (truncated, "is not a file of weights"),
-        (fewer, "lacks 'fan/"),
-        (layerless, "lacks '.*/layers.3.bias', among 2"),
-        (broken, "fan/layers.3.bias is not finite"),
+        (fewer, "lacks 'by_machine.0.inverse_covariances'"),
+        (layerless, "lacks 'by_machine.0.model.layers.3.bias', among 2"),
+        (broken, f"{bias} is not finite"),
     ):
         own["weights"].write_bytes(content)
         own["description"].write_text(json.dumps(description))

@@ -1,6 +1,7 @@
 """The embedding of every clip of a split."""
 
 import logging
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -56,15 +57,19 @@ def embed(
     if extractor.num_samples is not None:
         compare_lengths(waveforms, extractor.num_samples)
     table = packed_clips(clips, index)
+    packed = waveforms.rows(table.clip_id.tolist(), [True] * len(table))
     vectors: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(table)
     # Most extractors are the same for all machine types, and embed all clips in one pass.
     extractors = {machine: extractor.of_machine(machine) for machine in sorted(set(table.machine))}
     for one in dict.fromkeys(extractors.values()):
         rows = np.flatnonzero(table.machine.map(extractors) == one).tolist()
-        batches = embed_clips(one, (waveforms[row] for row in rows), len(rows), pick_device(device))
-        for row, vector in zip(rows, (vector for batch in batches for vector in batch), strict=True):
+        clips_of_rows = (waveforms[row] for row in packed[rows])
+        batches = embed_clips(one, clips_of_rows, len(rows), pick_device(device))
+        for row, vector in zip(rows, chain.from_iterable(batches), strict=True):
             vectors[row] = vector
-    write_table("embeddings", pd.DataFrame({"clip_id": table.clip_id, "embedding": vectors}), embeddings, facts)
+    # Of dtype object also if there are no clips.
+    column = pd.Series(vectors, table.index, dtype=object)
+    write_table("embeddings", pd.DataFrame({"clip_id": table.clip_id, "embedding": column}), embeddings, facts)
 
 
 def compare_lengths(waveforms: Waveforms, num_samples: int) -> None:
