@@ -64,7 +64,8 @@ def read(path: Path) -> str:
     packed = to_int16(one)
     assert len(packed) >= 1
     assert packed.any(), "packed to silence"
-    features = LogMelStatistics()(torch.from_numpy(to_float(np.tile(packed, -(-1600 // len(packed)))[:160_000]))[None])
+    x = to_float(np.tile(packed, -(-1600 // len(packed)))[:160_000])
+    features = LogMelStatistics(len(x))(torch.from_numpy(x)[None])
     assert features.isfinite().all()
     return "success"
 

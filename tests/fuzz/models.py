@@ -7,27 +7,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from asdpipe.models.autoencoder_files import Trained, load_autoencoders, save_autoencoders
 
 from asdpipe.artifacts.files import file_digest
-from asdpipe.config.sections import Network
-from asdpipe.models.autoencoder import Autoencoder
+from asdpipe.models.build import build_extractor
 from asdpipe.models.files import load_model, save_model
-from asdpipe.training.fit import build_network
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case
 
-SMALL = Network(width=8, windows=(512, 256), dft_kernels=(32, 16, 8), dft_strides=(16, 8, 4))
 NUM_SAMPLES = 4000
+KINDS = {
+    "0": {
+        "kind": "multi_resolution",
+        "width": 8,
+        "windows": [512, 256],
+        "f_min": 200.0,
+        "dft_kernels": [32, 16, 8],
+        "dft_strides": [16, 8, 4],
+    },
+    "1": {"kind": "autoencoder", "machines": ["fan"]},
+}
+SHAPES = {"0": (1, 3, 8), "1": (1, 1, 3)}
 
 
 def cases(seed: int, first: int, last: int, folder: Path) -> Iterator[Case]:
     """Yield models: the paper's network and autoencoders in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    save_model(build_network(SMALL, NUM_SAMPLES), folder / "0", folder / "0.json", SMALL, NUM_SAMPLES)
-    inverse = torch.eye(128, dtype=torch.float64).repeat(2, 1, 1)
-    save_autoencoders({"fan": Trained(Autoencoder(), inverse)}, folder / "1", folder / "1.json")
+    for kind, network in KINDS.items():
+        extractor = build_extractor(network, num_samples=NUM_SAMPLES)
+        save_model(extractor, network, NUM_SAMPLES, folder / kind, folder / f"{kind}.json")
     for number in range(first, last):
         rng = np.random.default_rng([seed, number])
         kind = str(number % 2)
@@ -48,11 +56,8 @@ def cases(seed: int, first: int, last: int, folder: Path) -> Iterator[Case]:
 
 
 def _run(kind: str, weights: Path, description: Path) -> str:
-    if kind == "0":
-        network, num_samples = load_model(weights, description)
-        with torch.inference_mode():
-            # Weights may be any numbers, and overflow: that ends in no score, which the steps refuse.
-            assert network(0.1 * torch.randn(1, num_samples)).shape == (1, 3, 8)
-    else:
-        assert load_autoencoders(weights, description)
+    extractor = load_model(weights, description)
+    with torch.inference_mode():
+        # Weights may be any numbers, and overflow: that ends in no score, which the steps refuse.
+        assert extractor(0.1 * torch.randn(1, extractor.num_samples or NUM_SAMPLES)).shape == SHAPES[kind]
     return "success"

@@ -12,27 +12,42 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
-from asdpipe.steps.autoencoder import long_enough
-from asdpipe.steps.features import features, features_pool, features_selected
 
 from asdpipe.artifacts.schemas import SCHEMAS
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.config.method import Method
+from asdpipe.config.schema import Config
+from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
+from asdpipe.method.classes import MachineLabels
 from asdpipe.paper.results import read_auc
+from asdpipe.plan import Plan
 from asdpipe.steps.evaluate import evaluate
+from asdpipe.steps.label_clips import label_clips
+from asdpipe.steps.pack_clips import pack_clips
+from asdpipe.steps.pack_pool import pack_pool
+from asdpipe.steps.pack_selected import pack_selected
 from asdpipe.steps.pseudo_label import pseudo_label
-from asdpipe.steps.score import represent, score
+from asdpipe.steps.represent import represent
+from asdpipe.steps.score import score
 from asdpipe.steps.select import select
 from asdpipe.steps.summarize import summarize
-from asdpipe.steps.train import assemble_labels, packed_clips, training_clips
 from asdpipe.steps.write_paper_table import write_paper_table
 from asdpipe.steps.write_submission import write_submission
+from asdpipe.training.embedding import refuse_short
+from asdpipe.training.labels import assemble_labels
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case
 
-SETTINGS = '{"inference": {"k_source": 2}, "pseudo_labels": {"k_source": 2, "k_target": 1}, "external": {"n_max": 3}}'
-SKIP = '{"on_bad_clip": "skip"}'
+CONFIG = {
+    "dataset": "d",
+    "datasets": {"d": {"format": "folder", "root": "own", "pool": "p", "on_bad_clip": "skip"}},
+    "pools": {"p": {"format": "folder", "root": "pool", "on_bad_clip": "skip"}},
+    "inference": {"k_source": 2},
+    "pseudo_labels": {"k_source": 2, "k_target": 1},
+    "external": {"n_max": 3},
+}
+PLAN = Plan(Config.model_validate(CONFIG))
+SPLITS = ("train", "test")
 Rng = np.random.Generator
 Place = Callable[[str], Path]
 
@@ -73,50 +88,62 @@ def _run(step: Callable[[Place], None], places: dict[str, Path], folder: Path) -
 # ---------------------------------------------------------------- what steps read
 
 
+def settings(step: str) -> str:
+    return PLAN.settings(step, dataset="d", method="ba_trp_ps_ex")
+
+
 def _score(at: Place) -> None:
-    score(SETTINGS, 0, at("clips"), at("embeddings"), at("new_scores"), at("new_thresholds"), at("representatives"))
+    inputs = at("train_clips"), at("embeddings"), at("test_clips"), at("test_embeddings")
+    score(settings("score"), 0, *inputs, at("new_scores"), at("new_thresholds"), at("representatives"))
 
 
 def _select(at: Place) -> None:
-    select(SETTINGS, 1, 0, at("pool_clips"), at("new_selected"), at("representatives"), scores=[at("external_scores")])
+    files = at("pool_clips"), at("new_selected"), at("representatives")
+    select(settings("select"), 1, 0, *files, scores=[at("external_scores")])
 
 
 def _labels(at: Place) -> None:
-    method = Method.model_validate_json(SETTINGS)
-    Waveforms([(at("waveforms"), at("samples"))])
-    table = assemble_labels(
-        training_clips(at("clips"), at("waveforms")),
+    selected = read_table("selected", at("selected"))
+    packed = read_table("waveforms", at("pool_waveforms"), ["clip_id"]).clip_id
+    table, _ = assemble_labels(
+        packed_clips(at("train_clips"), at("waveforms")),
+        MachineLabels(),
         read_table("pseudo_labels", at("pseudo_labels")),
-        packed_clips(read_table("selected", at("selected")), at("pool_waveforms")),
-        method,
+        selected[selected.clip_id.isin(packed)],
     )
     write_table("labels", table, at("new_labels"))
 
 
 def _waveforms(at: Place) -> None:
-    waveforms = long_enough(Waveforms([(at("waveforms"), at("samples"))]))
-    assert sum(len(each) for each in waveforms) * 2 == at("samples").stat().st_size
+    waveforms = Waveforms([(at("waveforms"), at("samples"))])
+    refuse_short(waveforms, 2048)
+    assert sum(len(clip) for clip in waveforms) * 2 == at("samples").stat().st_size
 
 
-def _features(at: Place) -> None:
-    features(SKIP, at("clips"), at("new_samples"), at("new_index"), at("new_bad"))
+def _label_clips(at: Place) -> None:
+    lists = [at("train_clips"), at("test_clips")]
+    label_clips(at("clips").parent, settings("label_clips"), lists, at("new_clips"))
 
 
-def _features_pool(at: Place) -> None:
-    features_pool(SKIP, 0, at("pool_clips"), at("new_samples"), at("new_index"), at("new_bad"))
+def _pack_clips(at: Place) -> None:
+    pack_clips(settings("pack_clips"), "train", at("train_clips"), at("new_samples"), at("new_index"), at("new_bad"))
 
 
-def _features_selected(at: Place) -> None:
+def _pack_pool(at: Place) -> None:
+    pack_pool(settings("pack_pool"), 0, at("pool_clips"), at("new_samples"), at("new_index"), at("new_bad"))
+
+
+def _pack_selected(at: Place) -> None:
     outputs = at("new_samples"), at("new_index"), at("new_bad")
-    features_selected(SKIP, at("selected"), at("pool_clips"), *outputs)
+    pack_selected(settings("pack_selected"), at("selected"), at("pool_clips"), *outputs)
 
 
 def _represent(at: Place) -> None:
-    represent(2, 0, at("clips"), at("embeddings"), at("new_representatives"))
+    represent(settings("represent"), 0, at("train_clips"), at("embeddings"), at("new_representatives"))
 
 
 def _pseudo_label(at: Place) -> None:
-    pseudo_label(SETTINGS, 0, at("clips"), at("embeddings"), at("new_pseudo_labels"))
+    pseudo_label(settings("pseudo_label"), 0, at("train_clips"), at("embeddings"), at("new_pseudo_labels"))
 
 
 def _evaluate(at: Place) -> None:
@@ -137,19 +164,22 @@ def _write_paper_table(at: Place) -> None:
 
 
 STEPS: dict[tuple[str, str], Callable[[Place], None]] = {
-    ("features", "clips"): _features,
-    ("represent", "clips"): _represent,
+    ("label_clips", "train_clips"): _label_clips,
+    ("pack_clips", "train_clips"): _pack_clips,
+    ("represent", "train_clips"): _represent,
     ("represent", "embeddings"): _represent,
-    ("score", "clips"): _score,
+    ("score", "train_clips"): _score,
     ("score", "embeddings"): _score,
+    ("score", "test_clips"): _score,
+    ("score", "test_embeddings"): _score,
     ("score", "representatives"): _score,
     ("pseudo_label", "embeddings"): _pseudo_label,
     ("select", "pool_clips"): _select,
     ("select", "external_scores"): _select,
     ("select", "representatives"): _select,
-    ("features_pool", "pool_clips"): _features_pool,
-    ("features_selected", "selected"): _features_selected,
-    ("labels", "clips"): _labels,
+    ("pack_pool", "pool_clips"): _pack_pool,
+    ("pack_selected", "selected"): _pack_selected,
+    ("labels", "train_clips"): _labels,
     ("labels", "waveforms"): _labels,
     ("labels", "pseudo_labels"): _labels,
     ("labels", "selected"): _labels,
@@ -265,18 +295,23 @@ def make(folder: Path) -> None:
     facts = {"dataset": "d", "section": "00", "part": "dev", "attributes": None, "sample_rate": 16_000}
     soundfile.write(folder / "clip.wav", 0.1 * rng.standard_normal(3000), 16_000)
     clips = clips.assign(path=str(folder / "clip.wav"), num_frames=3000, **facts)
-    at = {name: folder / f"{name}.parquet" for name in (*SCHEMAS, "pool_waveforms")}
+    names = (*SCHEMAS, "train_clips", "test_clips", "test_embeddings", "pool_waveforms")
+    at = {name: folder / f"{name}.parquet" for name in names}
     write_table("clips", clips, at["clips"])
-    lengths = rng.integers(2048, 4000, len(clips))
-    index = pd.DataFrame({"clip_id": clips.clip_id, "offset": lengths.cumsum() - lengths, "num_samples": lengths})
+    for split in SPLITS:
+        write_table("clips", clips[clips.split == split], at[f"{split}_clips"])
+    train, test = (clips[clips.split == split] for split in SPLITS)
+    lengths = rng.integers(2048, 4000, len(train))
+    index = pd.DataFrame({"clip_id": train.clip_id, "offset": lengths.cumsum() - lengths, "num_samples": lengths})
     write_table("waveforms", index, at["waveforms"])
     (folder / "samples.int16").write_bytes(rng.bytes(2 * int(lengths.sum())))
-    vectors = rng.standard_normal((len(clips), 8)).astype(np.float32)
-    write_table("embeddings", clips.assign(embedding=list(vectors)), at["embeddings"])
-    represent(2, 0, at["clips"], at["embeddings"], at["representatives"])
-    inputs = SETTINGS, 0, at["clips"], at["embeddings"]
-    score(*inputs, at["scores"], at["thresholds"], at["representatives"])
-    pseudo_label(*inputs, at["pseudo_labels"])
+    for part, name in ((train, "embeddings"), (test, "test_embeddings")):
+        vectors = rng.standard_normal((len(part), 8)).astype(np.float32)
+        write_table("embeddings", part.assign(embedding=list(vectors)), at[name])
+    represent(settings("represent"), 0, at["train_clips"], at["embeddings"], at["representatives"])
+    inputs = at["train_clips"], at["embeddings"], at["test_clips"], at["test_embeddings"]
+    score(settings("score"), 0, *inputs, at["scores"], at["thresholds"], at["representatives"])
+    pseudo_label(settings("pseudo_label"), 0, at["train_clips"], at["embeddings"], at["pseudo_labels"])
     evaluate("d", "ba_ex", 2, 0, at["clips"], at["scores"], folder / "auc.csv")
     pool = pd.DataFrame({"clip_id": [f"pool/{number}.wav" for number in range(20)], "dataset": "p"})
     pool = pool.assign(path=str(folder / "clip.wav"), mids=[["/m/1", "/m/2"]] * 20)
@@ -286,4 +321,5 @@ def make(folder: Path) -> None:
     write_table("waveforms", packed, at["pool_waveforms"])
     external = pool.assign(machine=["fan", "pump"] * 10, score=-rng.random(20))
     write_table("external_scores", external, at["external_scores"])
-    select(SETTINGS, 1, 0, at["pool_clips"], at["selected"], at["representatives"], scores=[at["external_scores"]])
+    files = at["pool_clips"], at["selected"], at["representatives"]
+    select(settings("select"), 1, 0, *files, scores=[at["external_scores"]])

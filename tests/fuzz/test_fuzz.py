@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 
 from asdpipe.artifacts.tables import read_table
+from asdpipe.config.base import as_json
+from asdpipe.config.pools import Pool
 from tests.conftest import run_asdpipe
 from tests.fuzz import audio, tables
 from tests.fuzz.harness import check, outcomes
 
 # Inputs of each family, in every run and in the long one.
-SIZES = {"audio": (60, 600), "tables": (23, 230), "configs": (20, 120), "csvs": (24, 240), "models": (24, 100)}
+SIZES = {"audio": (60, 600), "tables": (26, 260), "configs": (20, 120), "csvs": (24, 240), "models": (24, 100)}
 
 
 def ends_well(family: str, count: int, folder: Path) -> None:
@@ -41,13 +44,15 @@ def test_the_command_line_lists_every_bad_file_of_a_pool_with_its_reason(tmp_pat
     labels = pd.DataFrame({"file": list(ended), "label": "noise"})
     labels.to_csv(tmp_path / "pool/labels.csv", index=False)
     clips, index, skipped = tmp_path / "clips.parquet", tmp_path / "index.parquet", tmp_path / "skipped.csv"
-    options = ("--name", "p", "--root", tmp_path / "pool", "--settings", '{"format": "folder"}', "--clips", clips)
-    done = run_asdpipe("manifest-pool", *options, "--left-out", tmp_path / "left_out.csv")
+    pool = TypeAdapter[Pool](Pool).validate_python(
+        {"format": "folder", "root": str(tmp_path / "pool"), "on_bad_clip": "skip", "min_seconds": 0.1, "shards": 1}
+    )
+    options = ("--name", "p", "--root", tmp_path / "pool", "--settings", as_json(pool.listing), "--clips", clips)
+    outputs = ("--shards", tmp_path / "shards.json", "--left-out", tmp_path / "left_out.csv")
+    done = run_asdpipe("list-pool-clips", *options, *outputs)
     assert done.returncode == 0, done.stderr
     options = ("--shard", 0, "--clips", clips, "--samples", tmp_path / "samples", "--index", index)
-    done = run_asdpipe(
-        "features-pool", "--settings", '{"on_bad_clip": "skip", "min_seconds": 0.1}', *options, "--skipped", skipped
-    )
+    done = run_asdpipe("pack-pool", "--settings", as_json(pool.decoding), *options, "--skipped", skipped)
     assert done.returncode == 0, done.stderr
     bad = pd.read_csv(skipped)
     assert bad.reason.notna().all()
@@ -59,8 +64,9 @@ def test_the_command_line_names_a_damaged_table_without_a_traceback(tmp_path):
     tables.make(tmp_path)
     damaged = tmp_path / "embeddings.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    options = ("--clips", tmp_path / "clips.parquet", "--embeddings", damaged)
-    done = run_asdpipe("represent", "--k-source", 2, "--seed", 0, *options, "--representatives", tmp_path / "new")
+    options = ("--settings", tables.settings("represent"), "--seed", 0, "--representatives", tmp_path / "new")
+    inputs = ("--clips", tmp_path / "train_clips.parquet", "--embeddings", damaged)
+    done = run_asdpipe("represent", *options, *inputs)
     assert done.returncode == 1
     assert f"{damaged}: cannot be read as parquet" in done.stderr
     assert "Traceback" not in done.stderr

@@ -17,7 +17,7 @@ from asdpipe.config.schema import Config
 from asdpipe.errors import UserError
 
 COMMAND_LINE = "command line (--config)"
-MAX_LINES = 20
+MAX_LINES = 10
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
 SHORT.maxlevel = 2
