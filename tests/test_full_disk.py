@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from asdpipe.models.autoencoder_files import Trained, save_autoencoders
-from asdpipe.steps.manifest import demo_dataset
 
 from asdpipe.artifacts.files import whole_folder, write_csv, written
 from asdpipe.artifacts.tables import write_table
-from asdpipe.config.sections import Network
+from asdpipe.config.base import as_json
+from asdpipe.config.data import DemoRecordings, DemoSize
+from asdpipe.config.sections import MultiResolution
 from asdpipe.errors import UserError
-from asdpipe.models.autoencoder import Autoencoder
+from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model
-from asdpipe.training.fit import build_network
-from asdpipe.training.state import Checkpoint, Running
+from asdpipe.steps.generate_dataset import generate_dataset
+from asdpipe.training.state import Checkpoint, TrainingState
 
 FULL = "the disk is full"
 
@@ -27,19 +27,24 @@ def embeddings(folder: Path) -> None:
     write_table("embeddings", frame, folder / "artifact")
 
 
+def save(network: dict, folder: Path) -> None:
+    extractor = build_extractor(network, num_samples=4000)
+    save_model(extractor, network, 4000, folder / "artifact", folder / "model.json")
+
+
 def model(folder: Path) -> None:
-    settings = Network(width=16, windows=(256,), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
-    save_model(build_network(settings, 4000), folder / "artifact", folder / "model.json", settings, 4000)
+    settings = MultiResolution(width=16, windows=(256,), dft_kernels=(32, 8, 4), dft_strides=(8, 4, 2))
+    save(settings.model_dump(mode="json"), folder)
 
 
 def autoencoders(folder: Path) -> None:
-    save_autoencoders({"fan": Trained(Autoencoder(), torch.zeros(2, 128, 128))}, folder / "artifact", folder / "x.json")
+    save({"kind": "autoencoder", "machines": ["fan"]}, folder)
 
 
 def state(folder: Path) -> None:
     network = torch.nn.Linear(200, 200)
-    running = Running({"network": network}, torch.optim.AdamW(network.parameters()), torch.Generator())
-    Checkpoint(folder / "artifact", {}).save(running)
+    training = TrainingState({"network": network}, torch.optim.AdamW(network.parameters()), torch.Generator())
+    Checkpoint(folder / "artifact", {}).save(training)
 
 
 def samples(folder: Path) -> None:
@@ -52,7 +57,7 @@ def table(folder: Path) -> None:
 
 
 def recordings(folder: Path) -> None:
-    demo_dataset('{"format": "demo", "clip_seconds": 1}', folder / "artifact")
+    generate_dataset(as_json(DemoRecordings(clip_seconds=1, demo=DemoSize())), folder / "artifact")
 
 
 WRITERS = [embeddings, model, autoencoders, state, samples, table, recordings]
@@ -67,7 +72,7 @@ def test_every_kind_of_artifact_tells_a_full_disk_and_is_not_there(mount, write)
     ):
         write(folder)
     # What was there before still is, and nothing else.
-    assert [each.name for each in folder.iterdir()] == ["artifact"]
+    assert [file.name for file in folder.iterdir()] == ["artifact"]
     assert (folder / "artifact").read_text() == "old"
 
 
@@ -91,5 +96,5 @@ def test_what_a_killed_process_left_behind_goes_when_the_artifact_is_written(tmp
     write_csv(pd.DataFrame({"a": [1]}), tmp_path / "a.csv")
     with whole_folder(tmp_path / "folder"):
         pass
-    found = {each.name for each in tmp_path.iterdir()}
+    found = {file.name for file in tmp_path.iterdir()}
     assert found == {"a.csv", "folder", ".a.csv.note", ".b.csv.12345678", "a.csv.12345678"}
