@@ -1,9 +1,9 @@
-"""Train anomalous-sound detectors without labels: the five-stage method, step by step."""
+"""Train anomalous sound detectors without attribute labels, in iterative stages."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("asdpipe")
 except PackageNotFoundError:
-    # The workflow uses this package from its checkout, also where only its dependencies are installed.
+    # The workflow also runs from a checkout that is not installed.
     __version__ = "unknown"

@@ -1,4 +1,4 @@
-"""The command line: ``asdpipe STEP`` runs one step of the workflow, other commands print results."""
+"""Command line: ``asdpipe STEP`` runs one step of the workflow; other commands print results."""
 
 import importlib
 import logging
@@ -21,18 +21,18 @@ logger = logging.getLogger("asdpipe")
 
 
 class StepGroup(TyperGroup):
-    """The application's commands and the workflow's steps; a step's module is imported when the step runs."""
+    """Commands plus workflow steps; the module of a step is imported only when the step runs."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, summary in STEPS.items():
-            # Only for the help and for suggestions: importing every step takes seconds.
+            # Placeholders for help and suggestions: importing every step takes seconds.
             self.add_command(
                 TyperCommand(_command_name(name), help=summary, rich_help_panel="Steps, in the order of the data flow")
             )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return name, command and further arguments; the command of a step is made here."""
+        """Return name, command and remaining arguments; replace the placeholder of a step by its command."""
         command_name, command, rest = super().resolve_command(ctx, args)
         for step in STEPS:
             if _command_name(step) == command_name:
@@ -57,14 +57,14 @@ def _step_command(step: str) -> Any:
 
 @app.callback()
 def setup(log: Annotated[Path | None, typer.Option(help="Also write the log to this file.")] = None) -> None:
-    """Train anomalous-sound detectors without labels: the five-stage method, step by step."""
+    """Train anomalous sound detectors without attribute labels, in iterative stages."""
     console = logging.StreamHandler()
     console.setLevel(SHOWN if log else logging.INFO)
     handlers: list[logging.Handler] = [console]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w"))
-    # No traceback for a log line that does not fit on a full disk.
+    # A log line that cannot be written (full disk) prints no traceback.
     logging.raiseExceptions = False
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", handlers=handlers
@@ -74,7 +74,7 @@ def setup(log: Annotated[Path | None, typer.Option(help="Also write the log to t
 @app.command()
 def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="auc.csv files.")]) -> None:
     """Print AUC per machine type (rows) of several auc.csv (columns), in percent."""
-    # Imported here, as no step needs them.
+    # Imported here because steps do not need them.
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -99,24 +99,26 @@ def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=Fals
 
 
 @app.command()
-def explain(file: Annotated[Path, typer.Argument(exists=True, help="A result, e.g. results/stage5/auc.csv.")]) -> None:
-    """Print where a result came from: steps, settings, seeds and digests, back to the recordings."""
+def explain(
+    file: Annotated[Path, typer.Argument(exists=True, help="A result file, e.g. results/stage5/auc.csv.")],
+) -> None:
+    """Print how a result was produced: steps, settings, seeds and digests, back to the recordings."""
     from rich.console import Console
 
-    from asdpipe.provenance.explain import explain as tree_of
+    from asdpipe.provenance.explain import explain as explain_tree
 
     console = Console()
-    # Deep trees need more than the 80 columns of a pipe.
+    # A pipe has 80 columns by default, too few for deep trees.
     console.width = console.width if console.is_terminal else 200
-    console.print(tree_of(file, targets), highlight=False)
+    console.print(explain_tree(file, targets), highlight=False)
 
 
 def main() -> None:
-    """Run the command line; errors that the user can fix end in a message and exit code 1, without traceback."""
+    """Run the command line; user errors print a message, without traceback, and exit with code 1."""
     try:
         app()
     except (UserError, OSError) as error:
-        # An OSError (a full disk, a folder without permission) names the file and the reason itself.
+        # The message of an OSError (full disk, missing permission) names the file and the reason.
         logger.error("%s", error)
         sys.exit(1)
     except ValidationError as error:

@@ -1,11 +1,11 @@
-"""The one exception whose message is written for the person who runs the program."""
+"""Errors that the user can fix."""
 
 
 class UserError(Exception):
-    """Bad input or settings; the message names the file or key, the reason and what to do. Shown without traceback."""
+    """Invalid input or settings, shown without traceback. The message names the file or key, the reason and the fix."""
 
 
 def short(text: str, most: int = 100) -> str:
-    """Return text that others wrote as a message can hold it: on one line, not too long."""
-    line = "".join(each if each.isprintable() else " " for each in text)
+    """Return external text on one line, cut to ``most`` characters, for use in a message."""
+    line = "".join(char if char.isprintable() else " " for char in text)
     return line if len(line) <= most else f"{line[:most]}..."

@@ -1,4 +1,4 @@
-"""Objects that are named by settings: imported when they are built, so that others cost nothing."""
+"""Import classes and functions by the name that settings give, only when they are used."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def imported(name: str) -> Any:
-    """Return what a dotted name stands for, e.g. ``asdpipe.method.scorers.NearestNeighbours``."""
+    """Return the object of a dotted name, e.g. ``asdpipe.method.scorers.NearestNeighbours``."""
     module, _, attribute = name.rpartition(".")
     return getattr(import_module(module), attribute)
 
 
 def built(name: str, settings: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
-    """Return an instance of the class of this name.
+    """Return an instance of the class with this name.
 
     Args:
-        settings: arguments that the class must take; context: arguments that it gets if it takes them.
+        settings: arguments of the class; context: further arguments, ignored if the class does not take them.
     """
     kind = imported(name)
     taken = inspect.signature(kind).parameters
@@ -24,7 +24,7 @@ def built(name: str, settings: Mapping[str, Any], context: Mapping[str, Any]) ->
 
 
 def called(name: str, *arguments: Any, **options: Any) -> Any:
-    """Call the function of this name with those of the options that are among its further parameters."""
+    """Call the function with this name; options that it does not take are ignored."""
     function = imported(name)
     taken = list(inspect.signature(function).parameters)[len(arguments) :]
     return function(*arguments, **{key: value for key, value in options.items() if key in taken})

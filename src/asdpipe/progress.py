@@ -7,9 +7,9 @@ from datetime import timedelta
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 15.0
-# The level of what is shown on the screen although it is no warning.
+# Log level between INFO and WARNING: shown on the console even if a log file is written.
 SHOWN = logging.INFO + 5
-# Both levels are called INFO; the name alone stays the lower one.
+# Log lines of both levels say INFO. The second call keeps the name "INFO" mapped to the lower level.
 logging.addLevelName(SHOWN, "INFO")
 logging.addLevelName(logging.INFO, "INFO")
 
@@ -17,21 +17,23 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts what is done of a known total.
+    """Progress towards a known total.
 
     Args:
-        name: what is being done; total: how many units; unit: their name.
+        name: description of the task.
+        total: number of units.
+        unit: name of the units.
     """
 
     def __init__(self, name: str, total: int, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = 0
         self._start = self._last_line = time.monotonic()
-        # disable=None: no bar where standard error is not a terminal.
+        # disable=None: no bar if stderr is not a terminal.
         self._bar = tqdm(total=total, desc=name, unit=unit, disable=None, leave=False)
 
     def advance(self, units: int) -> None:
-        """Count units, and log a line when the last one is some time ago."""
+        """Add units; log a line at most every SECONDS_BETWEEN_LINES."""
         self.done += units
         self._bar.update(units)
         now = time.monotonic()
@@ -45,7 +47,7 @@ class Progress:
         return self.done / max(time.monotonic() - self._start, 1e-9)
 
     def line(self) -> str:
-        """Return the state in words: done, rate and estimated time to the end."""
+        """Return units done, rate and estimated remaining time as text."""
         left = timedelta(seconds=round((self.total - self.done) / max(self.rate, 1e-9)))
         return f"{self.name}: {self.done}/{self.total} {self.unit}, {self.rate:.1f} {self.unit}/s, ETA {left}"
 

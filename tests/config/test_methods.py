@@ -3,6 +3,7 @@
 import pytest
 
 from asdpipe.config.reading import read_config
+from asdpipe.config.targets import targets
 from tests.conftest import ROOT
 
 # Windows (ms), loss on every branch, triplet loss, external clips, pseudo-labels: paper §5.2, Tables 2, 3 and 5.
@@ -80,3 +81,16 @@ def test_the_autoencoder_has_the_baselines_settings():
     assert selective.training_settings() == simple.training_settings()
     backends = [method.inference.backend.kind for method in (simple, selective)]
     assert backends == ["reconstruction", "mahalanobis"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ba", {"classes.MachineLabels", "objectives.SubspaceObjective", "objectives.TripletObjective"}),
+        ("autoencoder", {"classes.MachineLabels", "objectives.ReconstructionObjective"}),
+        ("raw_logmel", set()),
+    ],
+)
+def test_the_code_of_a_training_includes_the_classes_that_its_settings_build(name, expected):
+    found = targets(CONFIG.resolve_method(name).training_settings().model_dump(mode="json"))
+    assert {target.removeprefix("asdpipe.method.") for target in found if ".method." in target} == expected

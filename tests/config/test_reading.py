@@ -296,15 +296,15 @@ class Config(Section):
         ),
         (
             {"network": {"kind": "cnn"}},
-            "network.kind = 'cnn': there is no such kind; choose one of: wide, deep, deeper",
+            "network.kind = 'cnn': unknown kind; choose one of: wide, deep, deeper",
         ),
-        ({"network": {"kind": [1]}}, "network.kind = [1]: there is no such kind; choose one of: wide, deep, deeper"),
+        ({"network": {"kind": [1]}}, "network.kind = [1]: unknown kind; choose one of: wide, deep, deeper"),
         ({"network": {"width": 2}}, "key 'network.kind' is missing; choose one of: wide, deep, deeper"),
         ({"network": 3}, "network = 3: Input should be a section of keys and values"),
         ({"maybe": {"kind": "deeper", "depth": "x"}}, "maybe.depth = 'x': Input should be a valid integer"),
-        ({"maybe": {"kind": "x"}}, "maybe.kind = 'x': there is no such kind"),
+        ({"maybe": {"kind": "x"}}, "maybe.kind = 'x': unknown kind"),
         ({"by_default": {"widht": 2}}, "unknown key 'by_default.widht'; did you mean 'by_default.width'?"),
-        ({"by_default": {"kind": "x"}}, "by_default.kind = 'x': there is no such kind; choose one of: wide, deep"),
+        ({"by_default": {"kind": "x"}}, "by_default.kind = 'x': unknown kind; choose one of: wide, deep"),
         ({"datasets": {"x": {"format": "disk", "yaer": 1}}}, "did you mean 'datasets.x.year'?"),
         (
             {"datasets": {"x": {"format": "disk", "year": "y"}}},
@@ -316,7 +316,7 @@ class Config(Section):
         ({"datasets": {"x": {"format": "disk", "disk": {}, "label": "l"}}}, "it belongs to format: tape"),
         ({"datasets": {"x": {"format": "tape"}}}, "key 'datasets.x.label' is missing"),
         ({"datasets": {"x": {}}}, "key 'datasets.x.format' is missing; choose one of: disk, tape"),
-        ({"datasets": {"x": {"format": "dsk"}}}, "datasets.x.format = 'dsk': there is no such format"),
+        ({"datasets": {"x": {"format": "dsk"}}}, "datasets.x.format = 'dsk': unknown format"),
         ({"datasets": {"disk": {"format": "disk", "disk": 3}}}, "datasets.disk.disk = 3: Input should be a section"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Artifacts: schemas, tables in parquet, and files that appear whole or not at all."""
+"""Artifacts: table schemas, parquet files and atomic writes."""

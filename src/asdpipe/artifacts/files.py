@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place and renamed; their digests."""
+"""Atomic writes (a temporary file that is renamed when complete) and file digests."""
 
 import errno
 import glob
@@ -16,14 +16,14 @@ from asdpipe.errors import UserError
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a final table as csv, numbers with four decimals."""
+    """Write a result table as csv, with four decimals."""
     with written(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
 
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and rename it when the block ends well; else remove it."""
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on error."""
     with space_for(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in _leftovers(path):
@@ -34,7 +34,7 @@ def written(path: Path) -> Iterator[Path]:
     try:
         with space_for(path):
             yield temporary
-            # mkstemp makes files private; results are as readable as other files of the user.
+            # mkstemp creates private files; results get the user's default permissions.
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
@@ -45,7 +45,7 @@ def written(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``folder`` and rename it when the block ends well; else remove it."""
+    """Yield a temporary folder beside ``folder``; rename it to ``folder`` on success, remove it on error."""
     with space_for(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for leftover in _leftovers(folder):
@@ -64,11 +64,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def space_for(path: Path) -> Iterator[None]:
-    """Say of what is written to ``path`` that the disk is full; other errors pass.
-
-    Raises:
-        UserError: it is.
-    """
+    """Turn "disk full" errors of writes to ``path`` into a UserError; other errors pass through."""
     try:
         yield
     except UserError:
@@ -77,8 +73,9 @@ def space_for(path: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         else:
-            # libsndfile does not tell what went wrong.
-            full = shutil.disk_usage(next(each for each in path.absolute().parents if each.exists())).free == 0
+            # libsndfile does not report the cause.
+            folder = next(parent for parent in path.absolute().parents if parent.exists())
+            full = shutil.disk_usage(folder).free == 0
         if not full:
             raise
         message = (
@@ -89,12 +86,12 @@ def space_for(path: Path) -> Iterator[None]:
 
 
 def _leftovers(path: Path) -> Iterator[Path]:
-    """Return what processes that were killed while they wrote ``path`` left beside it."""
-    # The eight characters are those of tempfile.
+    """Return temporary files of killed processes that were writing ``path``."""
+    # tempfile appends eight random characters.
     return path.parent.glob(f".{glob.escape(path.name)}.????????")
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Representatives as a table and back."""
+"""Read the table of representatives."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,23 +17,23 @@ class Centres(NamedTuple):
     vectors: NDArray[np.float32]
     """(representatives, dim)."""
     clip_id: NDArray[np.object_]
-    """(representatives,): the clip that is the representative, or lies nearest to it."""
+    """(representatives,): clip that is the representative or is nearest to it."""
     threshold: float
-    """Largest score of the training clips: external clips at or below it may be selected."""
+    """Largest score of the training clips; external clips at or below it are candidates for selection."""
 
 
 def read_representatives(file: Path, dim: int | None = None) -> dict[str, Centres]:
-    """Return the representatives of every machine type.
+    """Return the representatives by machine type.
 
     Args:
-        dim: size of the embeddings, if it is known.
+        dim: expected size of the vectors; None accepts any.
 
     Raises:
-        UserError: there are none, or their vectors are not finite or of another size.
+        UserError: the table is empty, or vectors are not finite or differ in size.
     """
     table = read_table("representatives", file)
     if table.empty:
-        raise UserError(f"{file}: has no row; delete it and run again")
+        raise UserError(f"{file}: has no rows; delete it and run again")
     vectors = stacked(table.vector, table.clip_id, file, dim)
     check_finite(vectors, table.clip_id, file)
     return {

@@ -1,4 +1,4 @@
-"""The columns of every table: type, meaning, and whether a value may be missing."""
+"""Columns of every table: type, meaning and nullability."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ class Column(NamedTuple):
     type: pa.DataType
     meaning: str
     nullable: bool = False
-    """Whether a value may be missing."""
 
 
 _CLIP = {
@@ -118,20 +117,22 @@ COLUMNS: dict[str, dict[str, Column]] = {
     ),
 }
 
-# What parquet files carry: names, types and meanings.
+# Meanings are stored as field metadata of the parquet files.
 SCHEMAS: dict[str, pa.Schema] = {
-    table: pa.schema([pa.field(name, each.type, metadata={"doc": each.meaning}) for name, each in columns.items()])
+    table: pa.schema(
+        [pa.field(name, column.type, metadata={"doc": column.meaning}) for name, column in columns.items()]
+    )
     for table, columns in COLUMNS.items()
 }
 
-# Words that a column of this name may hold, in every table.
+# Allowed values by column name, in every table.
 WORDS = {
     "domain": ("source", "target"),
     "split": ("train", "test", "supplemental"),
     "part": ("dev", "eval"),
     "origin": ("original", "external"),
 }
-# Columns that tell the rows of a table apart. Pools may have millions of rows, and are not checked.
+# Columns that must be unique. Tables of pools are not checked: they may have millions of rows.
 KEYS = {
     **dict.fromkeys(("clips", "embeddings", "scores", "pseudo_labels", "selected"), "clip_id"),
     "thresholds": "machine",

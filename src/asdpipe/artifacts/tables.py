@@ -1,4 +1,4 @@
-"""Tables in parquet: written with their documented schema, checked when they are read."""
+"""Parquet tables: written with a fixed schema and validated on reading."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,14 @@ def write_table(
     metadata: Mapping[str, Any] | None = None,
     groups: str | None = None,
 ) -> None:
-    """Write a table as parquet with its documented schema.
+    """Write a table as parquet with the schema of its name.
 
     Args:
-        name: key of SCHEMAS; the frame must have these columns.
-        metadata: JSON-able facts about the table, stored in the file.
-        groups: column whose runs of equal values are stored apart, so that one is read without the others.
+        name: key of SCHEMAS.
+        frame: table with at least the columns of the schema.
+        metadata: JSON-serialisable facts about the table, stored in the file.
+        groups: column that splits the table into row groups, one per run of equal values, so that a reader can load
+            one group alone.
     """
     schema = SCHEMAS[name]
     if isinstance(frame, pa.Table):
@@ -39,7 +41,7 @@ def write_table(
     values = table[groups].to_numpy() if groups else np.zeros(len(table))
     ends = [*(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(table)]
     with written(path) as temporary:
-        # Without checksums a flipped bit is another number.
+        # Checksums detect flipped bits, which would otherwise be read as other numbers.
         options = {"compression": "zstd", "write_page_checksum": True}
         with pq.ParquetWriter(temporary, table.schema, **options) as writer:
             for start, end in zip([0, *ends], ends, strict=False):
@@ -49,20 +51,20 @@ def write_table(
 def read_table(
     name: str, path: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
 ) -> pd.DataFrame:
-    """Read a table written by ``write_table``; arguments and errors are those of ``read_arrow``."""
+    """Read a table as a DataFrame; arguments and errors as in ``read_arrow``."""
     return read_arrow(name, path, columns, filters).to_pandas()
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Return the facts that ``write_table`` stored with a table.
+    """Return the metadata that ``write_table`` stored with a table.
 
     Raises:
-        UserError: the file cannot be read, or its facts are damaged.
+        UserError: the file or its metadata cannot be read.
     """
     try:
         return dict(json.loads((pq.read_schema(path).metadata or {}).get(b"facts", b"{}")))
     except (OSError, pa.ArrowException, ValueError, TypeError):
-        raise UserError(f"{path}: its facts are damaged; delete it and run again") from None
+        raise UserError(f"{path}: its metadata is damaged; delete it and run again") from None
 
 
 def read_arrow(
@@ -72,15 +74,15 @@ def read_arrow(
     filters: pc.Expression | None = None,
     dictionaries: Sequence[str] = (),
 ) -> pa.Table:
-    """Read a table written by ``write_table``, for tables of millions of rows.
+    """Read and validate a table written by ``write_table``, as Arrow (for tables of millions of rows).
 
     Args:
-        columns: only these, in this order; none: all.
-        filters: only rows for which this holds.
-        dictionaries: columns that stay encoded, each value held once.
+        columns: columns to read, in this order; None reads all.
+        filters: condition on the rows to read.
+        dictionaries: columns to keep dictionary-encoded, which stores each value once.
 
     Raises:
-        UserError: the file is missing, is not parquet, is damaged, or holds another table.
+        UserError: the file is missing, not parquet, damaged, or another table.
     """
     schema = SCHEMAS[name]
     try:
@@ -89,9 +91,9 @@ def read_arrow(
         if missing:
             raise UserError(f"{path}: is not a table of {name}: column {', '.join(sorted(missing))} is missing")
         for field in schema:
-            kinds = {_kind(each.type) for each in found if each.name == field.name}
-            if kinds != {_kind(field.type)}:
-                message = f"{field.name} is {' and '.join(sorted(kinds))}, not {_kind(field.type)}"
+            types = {_type_name(other.type) for other in found if other.name == field.name}
+            if types != {_type_name(field.type)}:
+                message = f"{field.name} is {' and '.join(sorted(types))}, not {_type_name(field.type)}"
                 raise UserError(f"{path}: is not a table of {name}: {message}")
         table = pq.read_table(
             path,
@@ -101,7 +103,7 @@ def read_arrow(
             partitioning=None,
             page_checksum_verification=True,
         )
-        # Also that text is UTF-8.
+        # Includes a check that text is valid UTF-8.
         table.validate(full=True)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
@@ -111,13 +113,13 @@ def read_arrow(
     return table
 
 
-def _kind(kind: pa.DataType) -> str:
-    # Writers call the elements of lists differently.
-    return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
+def _type_name(data_type: pa.DataType) -> str:
+    # Writers differ in how they name the elements of lists.
+    return f"list of {data_type.value_type}" if pa.types.is_list(data_type) else str(data_type)
 
 
 def _problems(name: str, table: pa.Table) -> Iterator[str]:
-    """Yield what ``write_table`` never writes."""
+    """Yield violations of the constraints on values: nulls, NaN, empty lists, unknown words, duplicate keys."""
     for column in table.column_names:
         values, field = table[column], SCHEMAS[name].field(column)
         if not COLUMNS[name][column].nullable:
@@ -127,8 +129,8 @@ def _problems(name: str, table: pa.Table) -> Iterator[str]:
                 yield f"a {column} is not a number"
         if pa.types.is_list(field.type) and pc.min(pc.list_value_length(values)).as_py() == 0:
             yield f"a list of {column} is empty"
-        if column in WORDS and (strange := set(pc.unique(values).to_pylist()) - {*WORDS[column], None}):
-            yield f"{column} is {short(min(strange))!r}, not {' or '.join(WORDS[column])}"
+        if column in WORDS and (unknown := set(pc.unique(values).to_pylist()) - {*WORDS[column], None}):
+            yield f"{column} is {short(min(unknown))!r}, not {' or '.join(WORDS[column])}"
     key = KEYS.get(name)
     if key in table.column_names and len(pc.unique(table[key])) < len(table):
         yield f"a {key} is there twice"

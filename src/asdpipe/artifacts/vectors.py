@@ -1,4 +1,4 @@
-"""Embeddings and representatives as arrays: one row per clip, checked."""
+"""Embeddings and representatives as validated arrays."""
 
 from pathlib import Path
 
@@ -11,15 +11,17 @@ from asdpipe.errors import UserError
 
 
 def embedded_clips(clips: Path, embeddings: Path, may_be_nan: bool = False) -> tuple[pd.DataFrame, NDArray[np.float32]]:
-    """Return the manifest of the embedded clips and their embeddings, float32 (clips, dim), in the manifest's order.
+    """Return the rows of ``clips`` that have an embedding, and the embeddings, float32 (clips, dim), in the same order.
 
     Clips of unknown domain count as source.
 
     Args:
-        may_be_nan: embeddings may hold NaN, as an autoencoder's distances to a domain without training clips do.
+        clips: table ``clips``.
+        embeddings: table ``embeddings``.
+        may_be_nan: allow NaN; an autoencoder's distance to a domain without training clips is NaN.
 
     Raises:
-        UserError: the embeddings are of other clips, differ in size, or are not finite.
+        UserError: embeddings of unknown clips, of different sizes, or not finite.
     """
     embedded = read_table("embeddings", embeddings)
     table = read_table("clips", clips).merge(embedded, on="clip_id")
@@ -36,11 +38,13 @@ def stacked(vectors: pd.Series, names: pd.Series, file: Path, dim: int | None = 
     """Return vectors as rows, float32 (n, dim).
 
     Args:
-        names: of the clips, for the message; file: that they are from.
-        dim: None: as long as the first one.
+        vectors: one sequence of numbers per clip.
+        names: clip names, for error messages.
+        file: origin of the vectors, for error messages.
+        dim: expected size; None takes that of the first vector.
 
     Raises:
-        UserError: they differ in size.
+        UserError: a vector has another size.
     """
     if vectors.empty:
         return np.zeros((0, dim or 0), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of, and how settings travel to a step: as JSON, complete."""
+"""Base class of all configuration sections, and the JSON that passes settings to a step."""
 
 import json
 from collections.abc import Mapping
@@ -24,33 +24,35 @@ Settings = TypeVar("Settings")
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values never change."""
+    """A part of the configuration: immutable, unknown keys are errors."""
 
     target: ClassVar[str] = ""
-    """Dotted name of the class that its settings build."""
+    """Dotted name of the class that the settings are arguments of."""
+    further_targets: ClassVar[tuple[str, ...]] = ()
+    """Dotted names of classes without settings that are built with it."""
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _none_is_null(cls, values: Any) -> Any:
-        """Read "none" as null for keys that may be null: the documentation spells it so."""
+        """Read "none" as null for keys that may be null, as the documentation writes it."""
         if not isinstance(values, Mapping):
             return values
         nullable = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
         return {key: None if key in nullable and value in ("none", "None") else value for key, value in values.items()}
 
     def build(self, **context: Any) -> Any:
-        """Return what these settings describe.
+        """Return an instance of ``target``.
 
         Args:
-            context: what the class takes beside the settings; what it does not take is left out.
+            context: further arguments; those that the class does not take are ignored.
         """
         settings = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
         return built(self.target, settings, context)
 
 
 def canonical_json(value: Any) -> str:
-    """Return JSON that does not depend on the order of keys, for Snakemake's params."""
+    """Return JSON with sorted keys, for Snakemake's params."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
@@ -68,13 +70,13 @@ def read_settings(kind: Any, text: str) -> Any: ...
 
 
 def read_settings(kind: Any, text: str) -> Any:
-    """Return the settings of a step, given as JSON with every key: no default stands in for a missing one.
+    """Return the settings of a step from JSON that has every key; there are no defaults.
 
     Args:
         kind: a Section, or a union of Sections.
 
     Raises:
-        UserError: the text is no JSON, or a key is missing, unknown or wrong.
+        UserError: the text is not JSON, or a key is missing, unknown or invalid.
     """
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
@@ -85,12 +87,12 @@ def read_settings(kind: Any, text: str) -> Any:
     whole = adapter.dump_python(settings, mode="json")
     stated = adapter.dump_python(settings, mode="json", exclude_unset=True)
     if missing := sorted(_missing(whole, stated)):
-        raise UserError(f"--settings: {', '.join(missing)}: missing; a step takes every setting, without defaults")
+        raise UserError(f"--settings: {', '.join(missing)}: missing; a step needs every setting, there are no defaults")
     return settings
 
 
 def _missing(whole: Mapping[str, Any], stated: Mapping[str, Any], above: str = "") -> list[str]:
-    """Return the keys of ``whole`` that ``stated`` lacks, with those of the sections they are in."""
+    """Return the dotted keys of ``whole`` that ``stated`` lacks."""
     found = []
     for key, value in whole.items():
         if key not in stated:
@@ -100,7 +102,7 @@ def _missing(whole: Mapping[str, Any], stated: Mapping[str, Any], above: str = "
     return found
 
 
-# Of sections that are unions: the kind that is meant where none is stated.
+# Default kind of every section that is a union.
 DEFAULT_KINDS = {
     "labels": "machine",
     "network": "multi_resolution",
@@ -111,7 +113,7 @@ DEFAULT_KINDS = {
 
 
 def with_kind(section: str) -> BeforeValidator:
-    """Let a section of several kinds be stated without its kind, or as the kind alone."""
+    """Return a validator that accepts a section without its kind, or the kind alone."""
 
     def completed(value: Any) -> Any:
         if isinstance(value, str):
@@ -122,7 +124,7 @@ def with_kind(section: str) -> BeforeValidator:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``over`` laid over ``base``, mapping by mapping; a section of another kind starts anew."""
+    """Merge ``over`` into ``base`` recursively; a section of another kind replaces the one below."""
     merged = dict(base)
     for key, value in over.items():
         below = _section(key, merged.get(key))

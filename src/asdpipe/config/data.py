@@ -1,7 +1,7 @@
-"""The configuration of data sets: where they are, how their clips are listed and read.
+"""The configuration of data sets: location, listing and decoding.
 
 Data sets are a union on ``format``. Each format has a *listing*: the settings that its list of clips depends on, and
-the functions that make the list, which stand in one module for each format. A data set is a listing plus the rest.
+the module with the functions that make the list. A data set is a listing plus all other settings.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,12 +36,12 @@ class Decoding(Section):
 
 
 def settings_of(section: Section, kind: type[Kind]) -> Kind:
-    """Return those settings of a section that ``kind`` has."""
+    """Return the settings of a section that are also in ``kind``."""
     return kind.model_validate(section.model_dump(include=set(kind.model_fields)))
 
 
 def own_keys(**formats: type[Section]) -> Callable[[Any], Any]:
-    """Return a validator that says which format a key belongs to, if not to the one that is set."""
+    """Return a validator that refuses keys of other formats and names their format."""
 
     def validator(values: Any) -> Any:
         if not isinstance(values, Mapping) or values.get("format") not in formats:
@@ -67,7 +67,7 @@ FORMAT = "'dcase' folders and names; 'folder': one's own, a folder per machine t
 
 class _Listing(Section):
     module: ClassVar[str]
-    """Where the functions of the format are; they take those settings that are among their parameters."""
+    """Module with the functions of the format, which are called with the settings that they have as parameters."""
     machines: tuple[MachineType, ...] | None = Field(
         None, description="Only these machine types; none: all that are there."
     )
@@ -82,7 +82,7 @@ class _Listing(Section):
         return called(f"{self.module}.{function}", *arguments, **self.model_dump(), **options)
 
     def machine_types(self, root: Path) -> list[str]:
-        """Return the machine types by the folders there are, those of the development set first.
+        """Return the machine types that have folders, those of the development set first.
 
         Raises:
             UserError: a folder is missing or its name cannot be used.
@@ -93,7 +93,7 @@ class _Listing(Section):
         """Return the folders whose modification time changes when clips of a split are added or removed.
 
         Args:
-            split: train, test or supplemental; no folder has to do with another one.
+            split: train, test or supplemental; the folders belong to this split only.
 
         Raises:
             UserError: a folder is missing or its name cannot be used.
@@ -101,7 +101,7 @@ class _Listing(Section):
         return list(self._call("clip_folders", root, split))
 
     def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
-        """Return a digest of what csv files say of the clips of a split; "" if they say nothing.
+        """Return a digest of the rows about a split in csv files; "" if there are none.
 
         Args:
             truth: folder with the ground truth; None: root/ground_truth, if there.
@@ -112,30 +112,30 @@ class _Listing(Section):
         return str(self._call("facts", root, split, truth=truth))
 
     def list_clips(self, root: Path, dataset_name: str, split: str, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of one split (table ``clips``), without what only the ground truth knows.
+        """Return the list of one split (table ``clips``), without the ground truth.
 
         Args:
-            truth: folder with the ground truth; None: root/ground_truth, if there. It may have attributes of
-                training clips that the challenge hid.
+            truth: folder with the ground truth; None: root/ground_truth, if there. Attributes of training clips that
+                the challenge hid are read from it.
 
         Raises:
-            UserError: folders, files, names or csv files do not fit.
+            UserError: folders, files, names or csv files are not as the format requires.
         """
         return self._call("list_clips", root, dataset_name, split, truth=truth)
 
     def truth_files(self, root: Path, truth: Path | None) -> list[str]:
-        """Return the files of the ground truth that ``label_clips`` may read; its arguments and errors."""
+        """Return the files of the ground truth that ``label_clips`` may read."""
         return list(self._call("truth_files", root, truth=truth))
 
     def label_clips(self, clips: "pd.DataFrame", root: Path, truth: Path | None) -> "pd.DataFrame":
-        """Return the manifest of all splits in its final order, with the labels of the ground truth.
+        """Return the clips of all splits in final order, with the labels of the ground truth.
 
         Args:
-            clips: what ``list_clips`` returned of every split, one below the other.
+            clips: the lists of all splits, concatenated.
             truth: folder with the ground truth; None: root/ground_truth, if there.
 
         Raises:
-            UserError: ground truth and clips do not belong together, or the numbers of clips are not the published.
+            UserError: ground truth and clips do not match, or the numbers of clips are not the published ones.
         """
         return self._call("label_clips", clips, root=root, truth=truth)
 
@@ -158,7 +158,7 @@ class _DcaseLayout(_Listing):
 
 
 class DcaseListing(_DcaseLayout):
-    """What the list of clips depends on: DCASE's folders and names."""
+    """Listing by the folders and file names of DCASE."""
 
     format: Literal["dcase"] = Field(description=FORMAT)
     year: Literal[2020, 2021, 2022, 2023, 2024, 2025] | None = Field(
@@ -183,7 +183,7 @@ class DcaseListing(_DcaseLayout):
 
 
 class DemoListing(_DcaseLayout):
-    """What the list of clips depends on: a generated data set in DCASE's layout."""
+    """Listing of a generated data set in the layout of DCASE."""
 
     format: Literal["demo"] = Field(description=FORMAT)
 
@@ -192,20 +192,20 @@ class DemoListing(_DcaseLayout):
         return [name for name in demo_machine_types(self.parts) if self.machines is None or name in self.machines]
 
     def watched(self, root: Path, split: str) -> list[str]:
-        """Return the folder that is generated as a whole; nothing for supplemental clips, of which there are none."""
+        """Return the generated folder; there are no supplemental clips."""
         return [str(root)] if split in ("train", "test") else []
 
     def facts(self, root: Path, split: str, truth: Path | None = None) -> str:
-        """Return "": its csv files are generated with the clips."""
+        """Return "", because csv files are generated together with the clips."""
         return ""
 
     def truth_files(self, root: Path, truth: Path | None) -> list[str]:
-        """Return nothing: file names say the labels."""
+        """Return no files: the labels are in the file names."""
         return []
 
 
 class FolderListing(_Listing):
-    """What the list of clips depends on: one's own recordings."""
+    """Listing of the user's own recordings."""
 
     module: ClassVar = "asdpipe.data.own_machines"
     format: Literal["folder"] = Field(description=FORMAT)
@@ -215,7 +215,7 @@ class FolderListing(_Listing):
     )
 
     def truth_files(self, root: Path, truth: Path | None) -> list[str]:
-        """Return nothing: folders and the csv say the labels."""
+        """Return no files: the labels are in folder names and the csv."""
         return []
 
 
@@ -223,7 +223,7 @@ Listing = Annotated[DemoListing | DcaseListing | FolderListing, Discriminator("f
 
 
 class LabelSettings(Section):
-    """What the labelled manifest depends on beside the lists of the splits."""
+    """Settings of the labelled list of all clips."""
 
     listing: Listing
 
@@ -246,12 +246,12 @@ class _Dataset(Decoding):
 
     @property
     def fetched(self) -> bool:
-        """Whether its recordings are downloaded."""
+        """Whether the recordings are downloaded."""
         return False
 
     @property
     def has_supplemental(self) -> bool:
-        """Whether there are supplemental clips among what is downloaded."""
+        """Whether the download includes supplemental clips."""
         return False
 
     @property
@@ -261,17 +261,17 @@ class _Dataset(Decoding):
 
     @property
     def num_samples(self) -> int:
-        """Length of the network's input in samples."""
+        """Length that clips are tiled or cut to, in samples."""
         return round(self.clip_seconds * SAMPLE_RATE)
 
     @property
     def decoding(self) -> Decoding:
-        """The settings that decoding depends on."""
+        """Settings for decoding."""
         return settings_of(self, Decoding)
 
     @property
     def listing(self) -> Any:
-        """The settings that the list of clips depends on."""
+        """Settings for listing."""
         return settings_of(self, self.listing_kind)
 
 
@@ -285,7 +285,7 @@ class DemoSize(Section):
 
 
 class DemoRecordings(Section):
-    """What the recordings of a generated data set depend on."""
+    """Settings for generating recordings."""
 
     clip_seconds: float
     demo: DemoSize
@@ -302,12 +302,12 @@ class DemoDataset(DemoListing, _Dataset):
 
     @property
     def recordings(self) -> DemoRecordings:
-        """The settings that the recordings depend on."""
+        """Settings for generating recordings."""
         return settings_of(self, DemoRecordings)
 
 
 class DcaseDataset(DcaseListing, _Dataset):
-    """A data set of DCASE Task 2, or in its form."""
+    """A data set of DCASE Task 2, or one in its layout."""
 
     listing_kind: ClassVar = DcaseListing
     root: str | None = Field(
@@ -338,12 +338,12 @@ class DcaseDataset(DcaseListing, _Dataset):
 
     @property
     def fetched(self) -> bool:
-        """Whether its recordings are downloaded."""
+        """Whether the recordings are downloaded."""
         return self.year is not None and (self.root is None if self.download is None else self.download)
 
     @property
     def has_supplemental(self) -> bool:
-        """Whether there are supplemental clips among what is downloaded: since 2025."""
+        """Whether the download includes supplemental clips (from 2025 on)."""
         return self.year is not None and self.year >= 2025
 
     @property
@@ -353,7 +353,7 @@ class DcaseDataset(DcaseListing, _Dataset):
         return self.scoring or of_year.get(self.year, "dcase2022")
 
     def machine_types(self, root: Path) -> list[str]:
-        """Return the machine types by the folders there are; those of the year if they are fetched."""
+        """Return the machine types that have folders, or those of the year if they are downloaded."""
         if not self.fetched or self.year is None:
             return super().machine_types(root)
         known = [machine for part in ("dev", "eval") if part in self.parts for machine in YEARS[self.year].part(part)]
@@ -361,7 +361,7 @@ class DcaseDataset(DcaseListing, _Dataset):
 
 
 class FolderDataset(FolderListing, _Dataset):
-    """A data set of one's own recordings."""
+    """A data set of the user's own recordings."""
 
     listing_kind: ClassVar = FolderListing
     year: ClassVar[None] = None
@@ -379,7 +379,7 @@ Dataset = Annotated[
 
 
 class Download(Section):
-    """Where recordings and ground truth of DCASE come from."""
+    """Download sources of DCASE's recordings and ground truth."""
 
     zenodo: str = Field("https://zenodo.org", description="Base of the archives; a mirror serves the same paths.")
     github: str = Field(
@@ -395,7 +395,7 @@ class Download(Section):
 
 
 class DownloadSettings(Section):
-    """The keys of a data set that say what to download."""
+    """Settings of a data set that determine the files to download."""
 
     year: int | None
     machines: tuple[str, ...] | None

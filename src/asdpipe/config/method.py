@@ -1,4 +1,4 @@
-"""The configuration of methods, which are built of sections, and what each of their steps depends on."""
+"""Methods: their sections, and the settings of each of their steps."""
 
 from importlib.resources import files
 from typing import Any, ClassVar, Literal
@@ -30,7 +30,7 @@ from asdpipe.imports import built
 
 
 class Sections(Section):
-    """The settings of the method's steps: one section per part of the paper."""
+    """The sections of a method, one per part of the paper."""
 
     labels: Labels = Field(
         MachineLabels(), description="Classes: machine types only (unlabelled), or machine, section and attributes."
@@ -45,7 +45,7 @@ class Sections(Section):
 
 
 class ClipTrainingSettings(Section):
-    """All that a training on clips depends on, but for its inputs."""
+    """Settings of a training on clips."""
 
     labels: Labels
     network: Network
@@ -59,32 +59,32 @@ class ClipTrainingSettings(Section):
         return self.triplet.enabled and self.triplet.noise_from == "other_machine"
 
     def labeller(self) -> Any:
-        """Return what gives clips their classes."""
+        """Return the labeller."""
         return self.labels.build()
 
     def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:
-        """Return what is minimised: L_ss and L_trp (eq. 12)."""
+        """Return the objectives: L_ss and L_trp (eq. 12)."""
         return [self.loss.build(embedding_shape=embedding_shape, num_classes=num_classes), self.triplet.build()]
 
 
 class FrameTrainingSettings(Section):
-    """All that a training on frames depends on, but for its inputs."""
+    """Settings of a training on frames."""
 
     network: Autoencoder
     training: FrameTraining
     mixes_machines: ClassVar = False
 
     def labeller(self) -> Any:
-        """Return what gives clips their classes: machine types."""
+        """Return the labeller: machine types."""
         return MachineLabels().build()
 
     def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:
-        """Return what is minimised: the reconstruction error, which knows no classes."""
-        return [built("asdpipe.method.objectives.ReconstructionObjective", {}, {})]
+        """Return the objective: the reconstruction error, which uses no classes."""
+        return [built(self.training.objective, {}, {})]
 
 
 class UntrainedSettings(Section):
-    """All that the embeddings of a network without training depend on."""
+    """Settings of a network without training."""
 
     network: Network
     training: NoTraining
@@ -94,32 +94,32 @@ TrainingSettings = ClipTrainingSettings | FrameTrainingSettings | UntrainedSetti
 
 
 class NetworkSettings(Section):
-    """What embeds clips; trained, its weights come with a description of their own."""
+    """Settings of the embedding; a trained network also comes with its description."""
 
     network: Network
 
 
 class RepresentSettings(Section):
-    """All that representatives depend on beside embeddings."""
+    """Settings of representatives."""
 
     k_source: int
     similarity: Literal["cosine", "dot"]
 
 
 class SelectSettings(Section):
-    """All that a selection of external clips depends on beside scores."""
+    """Settings of the selection of external clips."""
 
     external: External
 
 
 class PseudoLabelSettings(Section):
-    """All that pseudo-labels depend on beside embeddings."""
+    """Settings of pseudo-labels."""
 
     pseudo_labels: PseudoLabels
 
 
 class ScoreSettings(Section):
-    """All that scores depend on beside embeddings and representatives."""
+    """Settings of scores."""
 
     backend: Backend
     similarity: Literal["cosine", "dot"]
@@ -127,14 +127,14 @@ class ScoreSettings(Section):
 
 
 class ExternalScoreSettings(Section):
-    """All that scores of external clips depend on beside models and representatives."""
+    """Settings of the scores of external clips."""
 
     decoding: Decoding
     similarity: Literal["cosine", "dot"]
 
 
 class Method(Sections):
-    """A way to score clips: what differs from its parent, or else from the top-level sections."""
+    """A method: its differences from its parent, or else from the top-level sections."""
 
     parent: Name | None = Field(None, description="The method whose settings this one starts with.")
     start_from: Name | None = Field(
@@ -159,28 +159,28 @@ class Method(Sections):
         return self.takes_external and self.external.first_stage == "random"
 
     def training_settings(self) -> TrainingSettings:
-        """Return what its trainings depend on: for the rule, for sharing, the training state and model.json."""
+        """Return the settings that a training depends on: for rule, sharing, checkpoint and model.json."""
         given = {name: getattr(self, name) for name in self.training.sections}
         return TypeAdapter[TrainingSettings](TrainingSettings).validate_python(given)
 
     @property
     def first_model(self) -> str:
-        """What the model of stage 1 depends on, as JSON."""
+        """Settings that the model of stage 1 depends on, as JSON."""
         drawn = self.external.n_max if self.draws_first else 0
         return canonical_json([self.training_settings().model_dump(mode="json"), drawn])
 
     @property
     def every_model(self) -> str:
-        """What the models and external clips of all stages depend on, but for start_from, as JSON."""
+        """Settings that the models and external clips of all stages depend on, except start_from, as JSON."""
         iteration = self.model_dump(mode="json", include={"external", "pseudo_labels"}) if self.iterates else {}
         return canonical_json([self.first_model, self.represent_settings().model_dump(mode="json"), iteration])
 
     def represent_settings(self) -> "RepresentSettings":
-        """Return what the representatives depend on beside embeddings."""
+        """Return the settings of representatives."""
         return RepresentSettings(k_source=self.inference.k_source, similarity=self.inference.similarity)
 
     def score_settings(self) -> ScoreSettings:
-        """Return what its scores depend on beside embeddings and representatives."""
+        """Return the settings of scores."""
         inference = self.inference.model_dump(include=set(ScoreSettings.model_fields))
         return ScoreSettings.model_validate(inference)
 

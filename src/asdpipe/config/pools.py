@@ -1,4 +1,4 @@
-"""The configuration of external pools, a union on ``format`` like data sets: unrelated audio with labels."""
+"""The configuration of external pools (unrelated audio with labels), a union on ``format`` like data sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -21,7 +21,7 @@ FORMAT = (
 
 class _Listing(Section):
     module: ClassVar[str]
-    """Where the functions of the format are; they take those settings that are among their parameters."""
+    """Module with the functions of the format, which are called with the settings that they have as parameters."""
     shards: int = Field(1, ge=1, le=100_000, description="Parts that are packed and scored separately.")
 
     def _call(self, function: str, *arguments: Any) -> Any:
@@ -37,7 +37,7 @@ class _Listing(Section):
         return list(self._call("clip_folders", root))
 
     def list_clips(self, root: Path, name: str) -> "tuple[pa.Table, pd.DataFrame]":
-        """Return the manifest (table ``pool_clips``), and what is left out (clip, reason).
+        """Return the list of clips (table ``pool_clips``), and the clips that are left out (clip, reason).
 
         Raises:
             UserError: audio or a csv is missing or damaged, or no clip has a label.
@@ -52,20 +52,20 @@ class _Listing(Section):
 
 
 class AudioSetListing(_Listing):
-    """What the list of clips depends on: AudioSet in one of its layouts."""
+    """Listing of AudioSet in one of its layouts."""
 
     module: ClassVar = "asdpipe.data.pools.audioset"
     format: Literal["audioset"] = Field(description=FORMAT)
 
 
 class DemoPoolListing(_Listing):
-    """What the list of clips depends on: a generated pool in AudioSet's layout."""
+    """Listing of a generated pool in the layout of AudioSet."""
 
     module: ClassVar = AudioSetListing.module
     format: Literal["demo"] = Field(description=FORMAT)
 
     def watched(self, root: Path) -> list[str]:
-        """Return the folder that is generated as a whole."""
+        """Return the generated folder."""
         return [str(root)]
 
 
@@ -78,7 +78,7 @@ class PoolTable(Section):
 
 
 class FolderPoolListing(_Listing):
-    """What the list of clips depends on: any audio files with a csv of labels."""
+    """Listing of any audio files with a csv of labels."""
 
     module: ClassVar = "asdpipe.data.pools.labelled_files"
     format: Literal["folder"] = Field(description=FORMAT)
@@ -98,12 +98,12 @@ class _Pool(Decoding):
 
     @property
     def decoding(self) -> Decoding:
-        """The settings that decoding depends on."""
+        """Settings for decoding."""
         return settings_of(self, Decoding)
 
     @property
     def listing(self) -> Any:
-        """The settings that the list of clips depends on."""
+        """Settings for listing."""
         return settings_of(self, self.listing_kind)
 
 
@@ -115,7 +115,7 @@ class DemoPoolSize(Section):
 
 
 class DemoPoolRecordings(Section):
-    """What the recordings of a generated pool depend on."""
+    """Settings for generating recordings."""
 
     clip_seconds: float
     demo: DemoPoolSize
@@ -131,7 +131,7 @@ class DemoPool(DemoPoolListing, _Pool):
 
     @property
     def recordings(self) -> DemoPoolRecordings:
-        """The settings that the recordings depend on."""
+        """Settings for generating recordings."""
         return settings_of(self, DemoPoolRecordings)
 
 

@@ -21,7 +21,7 @@ MAX_LINES = 10
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
 SHORT.maxlevel = 2
-# pydantic's messages that speak of Python, said in YAML's words.
+# Messages of pydantic that mention Python types, in terms of YAML.
 PLAIN = dict.fromkeys(
     ("model_type", "model_attributes_type", "dict_type"), "Input should be a section of keys and values"
 )
@@ -35,9 +35,9 @@ def load_config(
 
     Args:
         values: the merged values, as Snakemake's ``config`` holds them.
-        files: the YAML files they came from, later over earlier; only used to say where a wrong key stands.
-        command_line: the arguments of ``--config``, "KEY=VALUE" each. They replace what Snakemake made of them: inside
-            a nested value it leaves every number and null as text.
+        files: the YAML files they came from, later over earlier; only used to name the file of a wrong key.
+        command_line: the arguments of ``--config``, "KEY=VALUE". They replace the values that Snakemake parsed, which
+            leaves numbers and null in nested values as text.
 
     Raises:
         UserError: one line per wrong key, with the file, the reason and the nearest known key.
@@ -108,12 +108,12 @@ def _read_scalars(value: Any) -> Any:
 
 
 def _validate(values: dict[str, Any], texts: Mapping[str, Any]) -> Config:
-    """Validate values; where text is wanted, a number of the command line is the text that was typed."""
+    """Validate values; where text is expected, a number from the command line is used as the text that was typed."""
     while True:
         try:
             return Config.model_validate(values)
         except ValidationError as error:
-            wanted = [_locate(each["loc"])[0] for each in error.errors() if each["type"] == "string_type"]
+            wanted = [_locate(found["loc"])[0] for found in error.errors() if found["type"] == "string_type"]
             typed = [keys for keys in wanted if isinstance(_find(texts, keys), str)]
             changed = [keys for keys in typed if _find(values, keys) != _find(texts, keys)]
             if not changed:
@@ -127,11 +127,11 @@ def _explain(error: ValidationError, sources: Mapping[str, Any]) -> Iterator[str
     """Yield at most MAX_LINES lines, one per validation error: source, key, reason, nearest known key."""
     seen: set[str] = set()
     errors = error.errors(include_url=False)
-    for number, each in enumerate(errors):
+    for number, found in enumerate(errors):
         if len(seen) == MAX_LINES:
             yield f"and {len(errors) - number} more"
             return
-        line = _describe(each, sources)
+        line = _describe(found, sources)
         if line not in seen:
             seen.add(line)
             yield line
@@ -143,15 +143,15 @@ def _describe(error: ErrorDetails, sources: Mapping[str, Any]) -> str:
     if kind.startswith("union_tag"):
         tag = _tag_key(others)
         keys, value = [*keys, tag], value.get(tag) if isinstance(value, Mapping) else value
-    key = ".".join(_short(str(each)) for each in keys)
-    above = "".join(_short(str(each)) + "." for each in keys[:-1])
+    key = ".".join(_short(str(part)) for part in keys)
+    above = "".join(_short(str(part)) + "." for part in keys[:-1])
     if kind == "extra_forbidden":
         nearest = difflib.get_close_matches(str(keys[-1])[:100], section.model_fields if section else (), 1, cutoff=0)
-        owners = [each for each in others if each is not section and keys[-1] in each.model_fields]
+        owners = [other for other in others if other is not section and keys[-1] in other.model_fields]
         if section and owners:
             tag = _tag_key(others)
             reason = f"unknown key {key!r} with {tag}: {_tags(section, tag)[0]}; it belongs to {tag}: " + " or ".join(
-                str(_tags(each, tag)[0]) for each in owners
+                str(_tags(owner, tag)[0]) for owner in owners
             )
         else:
             reason = f"unknown key {key!r}; did you mean {above + ''.join(nearest)!r}?"
@@ -163,9 +163,9 @@ def _describe(error: ErrorDetails, sources: Mapping[str, Any]) -> str:
                 "--config KEY=VALUE or --configfile config/config.yaml YOUR_FILE)"
             )
     elif kind.startswith("union_tag"):
-        known = ", ".join(str(each) for model in others for each in _tags(model, tag))
+        known = ", ".join(str(word) for model in others for word in _tags(model, tag))
         missing = f"key {key!r} is missing; choose one of: {known}"
-        unknown = f"{key} = {_repr(value)}: there is no such {tag}; choose one of: {known}"
+        unknown = f"{key} = {_repr(value)}: unknown {tag}; choose one of: {known}"
         reason = missing if value is None else unknown
     else:
         message = PLAIN.get(kind, error["msg"].removeprefix("Value error, "))
@@ -186,7 +186,7 @@ def _short(text: str) -> str:
 
 
 def _origin(keys: Sequence[str | int], sources: Mapping[str, Any]) -> str:
-    """Return the last source that has the key, or every source of a section; of a missing key, those of its section."""
+    """Return the last source that has the key, all sources of a section, or for a missing key those of its section."""
     for end in range(len(keys), -1, -1):
         found = {name: _find(values, keys[:end]) for name, values in sources.items()}
         present = [name for name, value in found.items() if value is not ...]
@@ -208,13 +208,13 @@ def _find(values: Any, keys: Sequence[str | int]) -> Any:
 
 
 def _locate(location: Sequence[str | int]) -> tuple[list[str | int], type[BaseModel] | None, list[type[BaseModel]]]:
-    """Return where an error stands: its keys, and the section that the last key is in.
+    """Return the keys of an error and the section that the last key belongs to.
 
-    pydantic's location also has a part for each union on the way: the tag or the name of the member that it tried.
+    The location in pydantic's error has an additional part per union: the tag or the name of the member it tried.
 
     Returns:
-        The keys; the section, or None if it is not known; the members of the union that the section is of, or that
-        the location ends at.
+        The keys; the section, or None if unknown; the members of the union that the section belongs to or that the
+        location ends at.
     """
     keys: list[str | int] = []
     kind: Any = Config
@@ -223,9 +223,9 @@ def _locate(location: Sequence[str | int]) -> tuple[list[str | int], type[BaseMo
     for part in location:
         choices = _choices(kind)
         if len(choices) > 1:
-            members = [each for each in choices if _is_section(each)]
+            members = [choice for choice in choices if _is_section(choice)]
             tag = _tag_key(members)
-            kind = next((each for each in members if part in _tags(each, tag)), None)
+            kind = next((member for member in members if part in _tags(member, tag)), None)
             continue
         kind = choices[0]
         if part == "[key]":
@@ -234,24 +234,24 @@ def _locate(location: Sequence[str | int]) -> tuple[list[str | int], type[BaseMo
         if _is_section(kind):
             members = members if kind in members else []
             section, field = kind, kind.model_fields.get(str(part))
-            # The configuration may keep methods as they are stated, and validate each with its parents' settings.
+            # Config has methods as plain mappings, which are validated after merging with their parents.
             kind = dict[str, Method] if keys == ["methods"] else field and field.annotation
         else:
             section, members = None, []
-            inner = [each for each in get_args(kind) if each is not ...] if get_origin(kind) is not Literal else []
+            inner = [item for item in get_args(kind) if item is not ...] if get_origin(kind) is not Literal else []
             kind = inner[-1] if inner else None
     ending = _choices(kind)
-    return keys, section, [each for each in ending if _is_section(each)] if len(ending) > 1 else members
+    return keys, section, [choice for choice in ending if _is_section(choice)] if len(ending) > 1 else members
 
 
 def _choices(kind: Any) -> list[Any]:
-    """Return the types that a type is a union of, without None, or the type alone."""
+    """Return the members of a union without None, or the type itself."""
     if get_origin(kind) is Annotated:
         return _choices(get_args(kind)[0])
     if get_origin(kind) not in (Union, UnionType):
         return [kind]
-    choices = [each for each in get_args(kind) if each is not NoneType]
-    return _choices(choices[0]) if len(choices) == 1 else [each for choice in choices for each in _choices(choice)]
+    choices = [choice for choice in get_args(kind) if choice is not NoneType]
+    return _choices(choices[0]) if len(choices) == 1 else [inner for choice in choices for inner in _choices(choice)]
 
 
 def _is_section(kind: Any) -> bool:
@@ -259,15 +259,15 @@ def _is_section(kind: Any) -> bool:
 
 
 def _tag_key(members: Sequence[type[BaseModel]]) -> str:
-    """Return the key that tells the members of a union apart: a field of each, with words of its own."""
+    """Return the key that distinguishes the members of a union: a literal field with different values."""
     for name in members[0].model_fields if members else ():
-        words = [_tags(each, name) for each in members]
-        if all(words) and len({word for each in words for word in each}) == sum(map(len, words)):
+        words = [_tags(member, name) for member in members]
+        if all(words) and len({word for tags in words for word in tags}) == sum(map(len, words)):
             return name
     return "kind"
 
 
 def _tags(member: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """Return the words that a member of a union has for the key that tells them apart."""
+    """Return the values that a member of a union allows for the key that distinguishes them."""
     field = member.model_fields.get(key)
     return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()

@@ -1,7 +1,7 @@
-"""The configuration: every key, its default, bounds and meaning; sections are in config_method and config_data.
+"""The whole configuration: every key with its default, bounds and meaning.
 
-Defaults are the paper's values; ``config/*.yaml`` only state what differs. ``workflow/schemas/config.schema.yaml`` is
-generated from these models (``make docs``).
+Defaults are the values of the paper; ``config/*.yaml`` state only the differences.
+``workflow/schemas/config.schema.yaml`` is generated from these models (``make docs``).
 """
 
 import re
@@ -18,7 +18,7 @@ from asdpipe.config.pools import DemoPool, Pool
 from asdpipe.data.dcase.years import YEARS
 from asdpipe.errors import UserError
 
-# Folders below results/ that are no data set.
+# Folders below results/ that do not belong to a data set.
 RESERVED = re.compile(r"data|external|tables|stage\d+")
 
 KNOWN_DATASETS: dict[str, Any] = {f"dcase{year}": {"format": "dcase", "year": year} for year in YEARS}
@@ -78,7 +78,7 @@ class Config(Sections):
 
     @model_validator(mode="after")
     def _resolve_methods(self) -> Self:
-        """Validate methods as a whole: the keys of a section depend on its kind, which a parent may state."""
+        """Validate methods after merging: the keys of a section depend on its kind, which may come from a parent."""
         problems: list[InitErrorDetails] = []
         above = self.model_dump(mode="json", exclude_unset=True, include=set(Sections.model_fields))
         for name in self.methods:
@@ -103,14 +103,14 @@ class Config(Sections):
         return self
 
     def _stated(self, line: Sequence[str], location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        """Return where a key of a resolved method stands: in one of its line, or in a section of the top level."""
+        """Return where a key of a resolved method was set: in the method, a parent, or a top-level section."""
         for name in line:
             if location and location[0] in self.methods[name]:
                 return ("methods", name, *location)
         return location
 
     def resolve_method(self, name: str) -> Method:
-        """Return a method with its parents' settings and the top-level sections as its defaults.
+        """Return a method merged with its parents and the top-level sections.
 
         Raises:
             UserError: no such method.
@@ -123,7 +123,7 @@ class Config(Sections):
         """Return a method and its parents, the nearest first.
 
         Raises:
-            UserError: no such method or parent, or the parents go round in a circle.
+            UserError: no such method or parent, or the parents form a circle.
         """
         if name not in self.methods:
             raise UserError(unknown("method", name, self.methods))
@@ -133,26 +133,28 @@ class Config(Sections):
                 raise UserError(f"methods.{line[-1]}.parent: " + unknown("method", parent, self.methods))
             if parent in line:
                 circle = " -> ".join([*line[line.index(parent) :], parent])
-                raise UserError(f"methods.{parent}.parent: the parents go round in a circle: {circle}; remove one")
+                raise UserError(f"methods.{parent}.parent: the parents form a circle: {circle}; remove one")
             line.append(parent)
         return line
 
     def owner_of_first_model(self, name: str) -> str:
-        """Return the method that trains the stage 1 of a method: that of start_from, a parent's if equal, or itself."""
+        """Return the method that trains stage 1 of a method: start_from, a parent with the same settings, or itself."""
         method = self.resolve_method(name)
         if method.start_from is not None:
             return self.owner_of_first_model(method.start_from)
-        same = [each for each in self._sharing(name) if self.resolve_method(each).first_model == method.first_model]
-        return [each for each in same if self.resolve_method(each).start_from is None][-1]
+        line = [(other, self.resolve_method(other)) for other in self._sharing(name)]
+        same = [other for other, settings in line if settings.first_model == method.first_model]
+        return [other for other in same if self.resolve_method(other).start_from is None][-1]
 
     def owner_of_models(self, name: str) -> str:
-        """Return the method that trains all stages of a method: a parent that only scores otherwise, or itself."""
+        """Return the method that trains all stages of a method: a parent that differs only in scoring, or itself."""
         method, first = self.resolve_method(name), self.owner_of_first_model(name)
-        same = [each for each in self._sharing(name) if self.resolve_method(each).every_model == method.every_model]
-        return [each for each in same if self.owner_of_first_model(each) == first][-1]
+        line = [(other, self.resolve_method(other)) for other in self._sharing(name)]
+        same = [other for other, settings in line if settings.every_model == method.every_model]
+        return [other for other in same if self.owner_of_first_model(other) == first][-1]
 
     def _sharing(self, name: str) -> list[str]:
-        """Return the methods whose models a method may take: itself and its parents, if it has a model."""
+        """Return the methods whose models a method may use: itself and, if it is trained, its parents."""
         return self.lineage(name) if self.resolve_method(name).training.trains else [name]
 
     def resolve_dataset(self, name: str) -> Dataset:
@@ -197,7 +199,7 @@ class Config(Sections):
         return root
 
     def check(self) -> None:
-        """Check what spans several sections.
+        """Check rules that involve several sections.
 
         Raises:
             UserError: a name that is not defined, or clips too short for the network.
@@ -247,7 +249,7 @@ class Config(Sections):
             raise UserError(f"methods.{name}.start_from: only trainings on clips have stages; {start} has none")
 
     def _check_switches(self) -> None:
-        """Refuse a top-level switch that the method has set the other way: it would have no effect."""
+        """Refuse a top-level switch that has no effect because the method sets the opposite."""
         resolved = self.resolve_method(self.method)
         for section in ("triplet", "external", "pseudo_labels"):
             stated = getattr(self, section)
@@ -259,5 +261,5 @@ class Config(Sections):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message about a name that the configuration does not have, with those that it has."""
+    """Return the message for an unknown name, with the known ones."""
     return f"there is no {kind} {name!r}; the config has: {', '.join(sorted(known)) or 'none'}"

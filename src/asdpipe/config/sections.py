@@ -1,6 +1,6 @@
-"""The configuration of the method's parts, one section per part of the paper.
+"""The sections of a method, one per part of the paper.
 
-Sections that come in several kinds are unions on the key ``kind``. Their classes name what they build in ``target``.
+Sections of several kinds are unions on the key ``kind``; ``target`` names the class that a section builds.
 """
 
 from typing import Annotated, ClassVar, Literal, Self
@@ -33,12 +33,12 @@ class AttributeLabels(Section):
 Labels = Annotated[MachineLabels | AttributeLabels, Field(discriminator="kind"), with_kind("labels")]
 
 
-# ---------------------------------------------------------------- network: what turns a clip into an embedding
+# ---------------------------------------------------------------- network: clip to embedding
 
 
 class _Network(Section):
     def misfit(self, num_samples: int) -> str:
-        """Return why clips of so many samples do not fit; empty: they do."""
+        """Return why clips of this many samples cannot be used; "" if they can."""
         return ""
 
 
@@ -68,7 +68,7 @@ class MultiResolution(_Network):
         return windows
 
     def misfit(self, num_samples: int) -> str:
-        """Return why clips of so many samples do not fit the DFT branch; empty: they do."""
+        """Return why clips of this many samples are too short for the DFT branch; "" if they are not."""
         length = num_samples // 2 + 1
         for kernel, stride in zip(self.dft_kernels, self.dft_strides, strict=True):
             length = (length - kernel) // stride + 1
@@ -76,14 +76,14 @@ class MultiResolution(_Network):
 
 
 class LogMel(_Network):
-    """Mean and standard deviation of the log-mel spectrogram; nothing is trained."""
+    """Mean and standard deviation of the log-mel spectrogram, without training."""
 
     target: ClassVar = EXTRACTORS["log_mel"]
     kind: Literal["log_mel"] = "log_mel"
 
 
 class Autoencoder(_Network):
-    """The DCASE baseline's autoencoder, one for each machine type."""
+    """The autoencoder of the DCASE baseline, one per machine type."""
 
     target: ClassVar = EXTRACTORS["autoencoder"]
     kind: Literal["autoencoder"] = "autoencoder"
@@ -92,7 +92,7 @@ class Autoencoder(_Network):
 Network = Annotated[MultiResolution | LogMel | Autoencoder, Field(discriminator="kind"), with_kind("network")]
 
 
-# ---------------------------------------------------------------- loss: what a training minimises
+# ---------------------------------------------------------------- loss
 
 
 class Subspace(Section):
@@ -174,9 +174,11 @@ class ClipTraining(Section):
 
 
 class FrameTraining(Section):
-    """An autoencoder for each machine type, trained on runs of five frames; defaults are the DCASE baseline's."""
+    """An autoencoder per machine type, trained on runs of five frames; defaults are those of the DCASE baseline."""
 
     target: ClassVar = "asdpipe.training.on_frames.FrameTrainer"
+    objective: ClassVar = "asdpipe.method.objectives.ReconstructionObjective"
+    further_targets: ClassVar = (objective, MachineLabels.target)
     trains: ClassVar = True
     uses_classes: ClassVar = False
     sections: ClassVar = ("network", "training")
@@ -190,7 +192,7 @@ class FrameTraining(Section):
 
 
 class NoTraining(Section):
-    """The network is taken as it is."""
+    """The network is used as it is."""
 
     trains: ClassVar = False
     uses_classes: ClassVar = False
@@ -201,12 +203,12 @@ class NoTraining(Section):
 Training = Annotated[ClipTraining | FrameTraining | NoTraining, Field(discriminator="kind"), with_kind("training")]
 
 
-# ---------------------------------------------------------------- inference: how clips are scored
+# ---------------------------------------------------------------- inference
 
 
 class _Backend(Section):
     by_representatives: ClassVar = False
-    """Whether clips are compared with the representatives, and not with the training clips themselves."""
+    """Whether clips are compared with the representatives instead of the training clips."""
     takes_nan: ClassVar = False
 
 
@@ -289,7 +291,7 @@ class Inference(Section):
     )
 
 
-# ---------------------------------------------------------------- iteration: what a stage hands to the next
+# ---------------------------------------------------------------- iteration
 
 
 class External(Section):

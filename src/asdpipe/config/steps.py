@@ -1,4 +1,4 @@
-"""The settings of every step: all that its result depends on beside its inputs."""
+"""The settings of every step: everything except its input files that its result depends on."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,15 +7,15 @@ from asdpipe.config.base import Section
 from asdpipe.config.data import DownloadSettings, LabelSettings, settings_of
 from asdpipe.config.method import ExternalScoreSettings, NetworkSettings, PseudoLabelSettings, SelectSettings
 
-# Steps whose settings have those of a pool.
+# Steps with settings of a pool.
 POOL_STEPS = {"generate_pool", "list_pool_clips", "pack_pool", "pack_selected", "score_external"}
 
 
 def step_settings(step: str, dataset: Any, pool: Any, method: Any) -> Section:
-    """Return the settings of a step; those that depend on none have an empty section.
+    """Return the settings of a step; an empty section if it has none.
 
     Args:
-        dataset, pool, method: a Dataset, Pool and Method that the step is about; None: it is about none.
+        dataset, pool, method: Dataset, Pool and Method of the step, None where it has none.
     """
     sections: dict[str, Callable[[], Section]] = {
         "generate_dataset": lambda: dataset.recordings,

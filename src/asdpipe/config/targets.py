@@ -1,4 +1,4 @@
-"""What steps reach through their settings alone: definitions that no import statement of theirs shows."""
+"""The classes and functions that steps use because their settings name them, not because they import them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,22 +20,24 @@ BUILT: dict[str, Any] = {
 
 
 def targets(settings: Mapping[str, Any]) -> list[str]:
-    """Return what a step builds or calls by its settings, as dotted names: its code depends on them.
+    """Return the dotted names of what the settings of a step make it build or call, for its code digest.
 
     Args:
-        settings: of a step, as JSON-able mappings; other keys play no part.
+        settings: of a step, as JSON-able mappings; other keys are ignored.
     """
-    found = [
-        TypeAdapter(kind).validate_python(settings[name]).target for name, kind in BUILT.items() if name in settings
-    ]
+    found: list[str] = []
+    for name, kind in BUILT.items():
+        if name in settings:
+            section = TypeAdapter(kind).validate_python(settings[name])
+            found += [section.target, *section.further_targets]
     if "format" in settings:
-        kind: Any = PoolListing if "shards" in settings else Listing
+        listing: Any = PoolListing if "shards" in settings else Listing
         own = {name: value for name, value in settings.items() if name not in OPTIONS}
-        found.append(TypeAdapter(kind).validate_python(own).listed_by)
+        found.append(TypeAdapter(listing).validate_python(own).listed_by)
     if "listing" in settings:
         found.append(TypeAdapter(Listing).validate_python(settings["listing"]).labelled_by)
     return sorted(filter(None, found))
 
 
-# What records hold beside the settings of a listing: further options of the step.
+# Options of the step that records hold beside the settings of a listing.
 OPTIONS = {"name", "root", "split", "truth"}

@@ -24,7 +24,7 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtra
     """
     kind = settings.get("kind")
     if not isinstance(kind, str) or kind not in EXTRACTORS:
-        raise UserError(f"network.kind = {str(kind)[:100]!r}: there is no such kind; choose {', '.join(EXTRACTORS)}")
+        raise UserError(f"network.kind = {str(kind)[:100]!r}: unknown kind; choose {', '.join(EXTRACTORS)}")
     extractor: type[FeatureExtractor] = imported(EXTRACTORS[kind])
     hints = get_type_hints(extractor.__init__, include_extras=True)
     fields: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items() if name != "return"}
