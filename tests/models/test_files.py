@@ -161,7 +161,7 @@ def test_a_flipped_bit_and_the_weights_of_another_training_are_noticed(model):
         ({"network": SMALL | {"hidden": 1}}, r"describes no possible network \(network.hidden: Extra inputs"),
         ({"network": SMALL | {"width": "wide"}}, r"describes no possible network \(network.width: Input should be"),
         ({"network": {"width": 8}}, "describes no possible network .network.kind = 'None': unknown kind"),
-        ({"network": SMALL | {"kind": "cnn"}}, "describes no possible network .network.kind = 'cnn': there is no such"),
+        ({"network": SMALL | {"kind": "cnn"}}, "describes no possible network .network.kind = 'cnn': unknown"),
         ({"network": {"kind": "log_mel"}}, "has an unknown tensor, 'branches"),
         ({"network": {"kind": "autoencoder", "machines": ["fan"]}}, "has an unknown tensor, 'branches"),
         ({"network": {"kind": "autoencoder", "machines": ["a"] * 10**5}}, "network.machines is longer than there are"),
