@@ -18,7 +18,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from asdpipe.config.method import Method
-from asdpipe.config.sections import ClipTraining, MultiResolution
+from asdpipe.config.networks import MultiResolution
+from asdpipe.config.training import ClipTraining
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device

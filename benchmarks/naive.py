@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.transforms import PitchShift
 
+from asdpipe.config.losses import Triplet
 from asdpipe.config.method import Method
-from asdpipe.config.sections import MultiResolution, Triplet
+from asdpipe.config.networks import MultiResolution
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.method.augment import noise_partners
 from asdpipe.method.pitch import pitch_shift

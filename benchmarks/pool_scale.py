@@ -30,8 +30,8 @@ import pyarrow.compute as pc
 from asdpipe.artifacts.files import write_csv
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.data import AudioSetListing
+from asdpipe.config.iteration import External
 from asdpipe.config.method import SelectSettings
-from asdpipe.config.sections import External
 from asdpipe.plan import as_json
 
 BALANCED, EVALUATION, UNBALANCED = 22_160, 20_371, 2_041_789

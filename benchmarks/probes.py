@@ -26,8 +26,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile
 
 from asdpipe.artifacts.tables import write_table
+from asdpipe.config.losses import Triplet
 from asdpipe.config.method import Method
-from asdpipe.config.sections import ClipTraining, MultiResolution, Triplet
+from asdpipe.config.networks import MultiResolution
+from asdpipe.config.training import ClipTraining
 from asdpipe.data.audio import SAMPLE_RATE, to_float, to_int16
 from asdpipe.data.decoding import Clip, decoded
 from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, read_clip

@@ -25,7 +25,7 @@ from asdpipe.artifacts.tables import write_table
 from asdpipe.config.base import Section
 from asdpipe.config.data import Decoding
 from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings, PseudoLabelSettings
-from asdpipe.config.sections import ClipTraining
+from asdpipe.config.training import ClipTraining
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model
 from asdpipe.plan import as_json

@@ -11,7 +11,7 @@ from asdpipe.artifacts.files import whole_folder, write_csv, written
 from asdpipe.artifacts.tables import write_table
 from asdpipe.config.base import as_json
 from asdpipe.config.data import DemoRecordings, DemoSize
-from asdpipe.config.sections import MultiResolution
+from asdpipe.config.networks import MultiResolution
 from asdpipe.errors import UserError
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model

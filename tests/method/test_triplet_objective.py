@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from asdpipe.config.sections import Triplet
+from asdpipe.config.losses import Triplet
 from asdpipe.method.objectives import Batch
 from asdpipe.models.multi_resolution import MultiResolutionNetwork
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from asdpipe.config.sections import MultiResolution, Network
+from asdpipe.config.networks import MultiResolution, Network
 from asdpipe.errors import UserError
 from asdpipe.imports import imported
 from asdpipe.models.autoencoder import Autoencoders

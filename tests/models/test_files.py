@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from asdpipe.artifacts.files import file_digest
-from asdpipe.config.sections import MultiResolution
+from asdpipe.config.networks import MultiResolution
 from asdpipe.errors import UserError
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import load_model, save_model

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from asdpipe.config.sections import MultiResolution
+from asdpipe.config.networks import MultiResolution
 from asdpipe.method.losses import SubspaceLoss
 from asdpipe.models.multi_resolution import (
     DFTBranch,

@@ -18,7 +18,7 @@ from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import as_json
 from asdpipe.config.method import Method
-from asdpipe.config.sections import FrameTraining
+from asdpipe.config.training import FrameTraining
 from asdpipe.errors import UserError
 from asdpipe.method.objectives import ReconstructionObjective
 from asdpipe.models.autoencoder import MachineAutoencoder

@@ -9,8 +9,8 @@ import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import as_json
+from asdpipe.config.inference import Inference
 from asdpipe.config.method import Method
-from asdpipe.config.sections import Inference
 from asdpipe.errors import UserError
 from asdpipe.steps.represent import represent
 from tests.embedded import Files, of_split, read_embedded, write_embedded

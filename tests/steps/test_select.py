@@ -6,8 +6,8 @@ import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import as_json
+from asdpipe.config.iteration import External
 from asdpipe.config.method import SelectSettings
-from asdpipe.config.sections import External
 from asdpipe.errors import UserError
 from asdpipe.steps.select import select
 from tests.conftest import read_facts

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from asdpipe.config.method import Method
-from asdpipe.config.sections import ClipTraining, MultiResolution
+from asdpipe.config.networks import MultiResolution
+from asdpipe.config.training import ClipTraining
 from asdpipe.method.objectives import Sum
 from asdpipe.models.build import build_extractor
 from asdpipe.training.batches import TrainingSet

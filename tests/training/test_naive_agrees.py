@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from asdpipe.config.losses import Subspace, Triplet
 from asdpipe.config.method import Method
-from asdpipe.config.sections import ClipTraining, MultiResolution, Subspace, Triplet
+from asdpipe.config.networks import MultiResolution
+from asdpipe.config.training import ClipTraining
 from asdpipe.method.losses import SubspaceLoss
 from asdpipe.training.batches import TrainingSet, epoch_batches
 from asdpipe.training.crop import make_crop

@@ -6,7 +6,7 @@ Shown on PyTorch's meta device: its tensors have shapes but no values, so that r
 import pytest
 import torch
 
-from asdpipe.config.sections import Subspace, Triplet
+from asdpipe.config.losses import Subspace, Triplet
 from asdpipe.method.objectives import Batch, Sum
 from asdpipe.models.multi_resolution import MultiResolutionNetwork
 from asdpipe.training.fit import fit

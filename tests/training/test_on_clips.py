@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from asdpipe.config.networks import MultiResolution
 from asdpipe.config.reading import read_config
-from asdpipe.config.sections import MultiResolution
 from asdpipe.errors import UserError
 from asdpipe.method.losses import SubspaceLoss
 from asdpipe.models.build import build_extractor

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from asdpipe.config.method import Method
-from asdpipe.config.sections import Autoencoder as Network
-from asdpipe.config.sections import FrameTraining
+from asdpipe.config.networks import Autoencoder as Network
+from asdpipe.config.training import FrameTraining
 from asdpipe.errors import UserError
 from asdpipe.method.objectives import ReconstructionObjective
 from asdpipe.method.scorers import SelectiveMahalanobis

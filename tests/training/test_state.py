@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 
 from asdpipe.config.method import Method
-from asdpipe.config.sections import FrameTraining, MultiResolution
+from asdpipe.config.networks import MultiResolution
+from asdpipe.config.training import FrameTraining
 from asdpipe.errors import UserError
 from asdpipe.method.objectives import ReconstructionObjective, TripletObjective
 from asdpipe.training import on_clips

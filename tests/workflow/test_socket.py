@@ -67,7 +67,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, copy)
     package = copy / "src/asdpipe"
     (package / "method/arcface.py").write_text(textwrap.dedent(OBJECTIVE).lstrip())
-    union = package / "config/sections.py"
+    union = package / "config/losses.py"
     text = union.read_text()
     assert BEFORE in text
     union.write_text(text.replace(BEFORE, SETTINGS.strip() + "\n\n\n" + AFTER))

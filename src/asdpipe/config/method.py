@@ -8,24 +8,12 @@ from pydantic import Field, TypeAdapter
 
 from asdpipe.config.base import Name, Section, canonical_json
 from asdpipe.config.data import Decoding
-from asdpipe.config.sections import (
-    Autoencoder,
-    Backend,
-    ClipTraining,
-    External,
-    FrameTraining,
-    Inference,
-    Labels,
-    Loss,
-    MachineLabels,
-    MultiResolution,
-    Network,
-    NoTraining,
-    PseudoLabels,
-    Subspace,
-    Training,
-    Triplet,
-)
+from asdpipe.config.inference import Backend, Inference
+from asdpipe.config.iteration import External, PseudoLabels
+from asdpipe.config.labels import Labels, MachineLabels
+from asdpipe.config.losses import Loss, Subspace, Triplet
+from asdpipe.config.networks import Autoencoder, MultiResolution, Network
+from asdpipe.config.training import ClipTraining, FrameTraining, NoTraining, Training
 from asdpipe.imports import built
 
 

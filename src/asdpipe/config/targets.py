@@ -6,8 +6,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from asdpipe.config.data import Listing
+from asdpipe.config.inference import Backend
+from asdpipe.config.labels import Labels
+from asdpipe.config.losses import Loss, Triplet
+from asdpipe.config.networks import Network
 from asdpipe.config.pools import PoolListing
-from asdpipe.config.sections import Backend, Labels, Loss, Network, Training, Triplet
+from asdpipe.config.training import Training
 
 BUILT: dict[str, Any] = {
     "labels": Labels,

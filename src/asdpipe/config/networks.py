@@ -1,0 +1,64 @@
+"""The networks that map a clip to its embedding: a union on ``kind``."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from asdpipe.config.base import PositiveInt, Section, with_kind
+from asdpipe.models.kinds import EXTRACTORS
+
+
+class _Network(Section):
+    def misfit(self, num_samples: int) -> str:
+        """Return why clips of this many samples cannot be used; "" if they can."""
+        return ""
+
+
+class MultiResolution(_Network):
+    """The multi-resolution feature extractor (paper §3.1)."""
+
+    target: ClassVar = EXTRACTORS["multi_resolution"]
+    kind: Literal["multi_resolution"] = "multi_resolution"
+    width: int = Field(128, ge=8, le=1024, multiple_of=8, description="Channels and size of each branch's embedding.")
+    windows: tuple[int, ...] = Field(
+        (4096, 128), min_length=1, max_length=16, description="STFT window of each branch, in samples."
+    )
+    f_min: float = Field(200.0, ge=0, lt=8000, description="Lowest frequency the STFT branches see, in Hz.")
+    dft_kernels: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (256, 64, 16), description="Kernel sizes of the DFT branch."
+    )
+    dft_strides: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (64, 32, 4), description="Strides of the DFT branch."
+    )
+
+    @field_validator("windows")
+    @classmethod
+    def _even(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
+        if any(window < 32 or window % 2 for window in windows):
+            message = f"STFT windows must be even and at least 32 samples, not {list(windows)}"
+            raise ValueError(message)
+        return windows
+
+    def misfit(self, num_samples: int) -> str:
+        """Return why clips of this many samples are too short for the DFT branch; "" if they are not."""
+        length = num_samples // 2 + 1
+        for kernel, stride in zip(self.dft_kernels, self.dft_strides, strict=True):
+            length = (length - kernel) // stride + 1
+        return "" if length >= 1 else f"kernels {list(self.dft_kernels)}, strides {list(self.dft_strides)}"
+
+
+class LogMel(_Network):
+    """Mean and standard deviation of the log-mel spectrogram, without training."""
+
+    target: ClassVar = EXTRACTORS["log_mel"]
+    kind: Literal["log_mel"] = "log_mel"
+
+
+class Autoencoder(_Network):
+    """The autoencoder of the DCASE baseline, one per machine type."""
+
+    target: ClassVar = EXTRACTORS["autoencoder"]
+    kind: Literal["autoencoder"] = "autoencoder"
+
+
+Network = Annotated[MultiResolution | LogMel | Autoencoder, Field(discriminator="kind"), with_kind("network")]
