@@ -216,10 +216,12 @@ class Plan:
         """
         return self.config.resolve_method(method)
 
+    @cache  # noqa: B019 (there is one plan)
     def model_owner(self, method: str, stage: int) -> str:
         """Return the method that trains the model of a stage: its stage 1, or all stages, may be another method's."""
         return self.config.owner_of_first_model(method) if stage == 1 else self.config.owner_of_models(method)
 
+    @cache  # noqa: B019 (there is one plan)
     def representatives_owner(self, method: str, stage: int) -> str:
         """Return the method that makes the representatives, and with them the scores of external clips."""
         owner = self.model_owner(method, stage)

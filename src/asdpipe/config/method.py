@@ -79,6 +79,8 @@ class UntrainedSettings(Section):
 
 
 TrainingSettings = ClipTrainingSettings | FrameTrainingSettings | UntrainedSettings
+# Building an adapter takes longer than using it.
+_TRAINING_SETTINGS: TypeAdapter[TrainingSettings] = TypeAdapter(TrainingSettings)
 
 
 class NetworkSettings(Section):
@@ -149,7 +151,7 @@ class Method(Sections):
     def training_settings(self) -> TrainingSettings:
         """Return the settings that a training depends on: for rule, sharing, checkpoint and model.json."""
         given = {name: getattr(self, name) for name in self.training.sections}
-        return TypeAdapter[TrainingSettings](TrainingSettings).validate_python(given)
+        return _TRAINING_SETTINGS.validate_python(given)
 
     @property
     def first_model(self) -> str:
