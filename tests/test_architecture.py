@@ -18,6 +18,7 @@ LEVELS = [
         "cli",
         "table_plan",
         "plan",
+        "data_plan",
         "steps",
         "config",
         "provenance",

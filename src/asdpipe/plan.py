@@ -3,24 +3,19 @@
 A result that several methods have in common is made once, in the folder of its owner; the others read it there.
 """
 
-import json
-from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 from asdpipe.config.base import as_json
-from asdpipe.config.data import Dataset, DemoDataset
 from asdpipe.config.method import Method
-from asdpipe.config.pools import DemoPool
 from asdpipe.config.schema import Config
 from asdpipe.config.steps import POOL_STEPS, step_settings
+from asdpipe.data_plan import DataPlan, Inputs
 from asdpipe.errors import UserError
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
-Inputs = dict[str, str | list[str]]
 
 
-class Plan:
+class Plan(DataPlan):
     """The plan of a configuration.
 
     Args:
@@ -28,7 +23,7 @@ class Plan:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        super().__init__(config)
         self.methods = {name: config.resolve_method(name) for name in config.methods}
         self.last_stage = config.stages if self.methods[config.method].iterates else 1
 
@@ -81,132 +76,11 @@ class Plan:
             )
             raise UserError(message) from None
 
-    # ---------------------------------------------------------------- data sets
-
-    def dataset(self, dataset: str) -> Dataset:
-        """Return a data set.
-
-        Raises:
-            UserError: there is none of this name.
-        """
-        return self.config.resolve_dataset(dataset)
-
-    def dataset_root(self, dataset: str) -> Path:
-        """Return the folder of the recordings."""
-        return Path(self.dataset(dataset).root or f"results/data/{dataset}/recordings")
-
-    def truth(self, dataset: str) -> str:
-        """Return the folder with the labels of the evaluation test clips; empty: below the root, if there."""
-        return self.dataset(dataset).ground_truth or ""
-
-    def splits(self, dataset: str) -> list[str]:
-        """Return the splits that are listed."""
-        return ["train", "test", "supplemental"] if self.sources(dataset, "supplemental") else ["train", "test"]
-
-    def sources(self, dataset: str, split: str) -> list[str]:
-        """Return what tells of other clips of a split: the index of a download, or folders."""
-        known = self.dataset(dataset)
-        if known.fetched:
-            has_split = split != "supplemental" or known.has_supplemental
-            return [f"results/data/{dataset}/download.json"] if has_split else []
-        return known.listing.watched(self.dataset_root(dataset), split)
-
-    def facts(self, dataset: str, split: str) -> str:
-        """Return a digest of what csv files say of the clips of a split; those of a download never change."""
-        known = self.dataset(dataset)
-        if known.fetched:
-            return ""
-        truth = self.truth(dataset)
-        return known.listing.facts(self.dataset_root(dataset), split, Path(truth) if truth else None)
-
-    def labelled_from(self, dataset: str) -> Inputs:
-        """Return what the labelled manifest is made from: the lists of all splits, and the ground truth."""
-        known, truth = self.dataset(dataset), self.truth(dataset)
-        lists = [f"results/data/{dataset}/{split}/clips.parquet" for split in self.splits(dataset)]
-        if known.fetched:
-            return {"lists": lists, "truth": []}
-        folder = Path(truth) if truth else None
-        return {"lists": lists, "truth": known.listing.truth_files(self.dataset_root(dataset), folder)}
-
-    @property
-    def generated_datasets(self) -> list[str]:
-        """The data sets whose recordings the workflow makes."""
-        return [name for name, dataset in self.config.datasets.items() if isinstance(dataset, DemoDataset)]
-
-    @property
-    def generated_pools(self) -> list[str]:
-        """The pools whose recordings the workflow makes."""
-        return [name for name, pool in self.config.pools.items() if isinstance(pool, DemoPool)]
-
-    @property
-    def fetched_datasets(self) -> list[str]:
-        """The data sets that are downloaded."""
-        return [name for name, dataset in self.config.datasets.items() if dataset.fetched]
-
-    def num_samples(self, dataset: str) -> int:
-        """Return the length that clips are tiled or cut to, in samples."""
-        return self.dataset(dataset).num_samples
-
-    # ---------------------------------------------------------------- external pools
-
-    def pool_root(self, pool: str) -> Path:
-        """Return the folder of a pool."""
-        return Path(self.config.resolve_pool(pool).root or f"results/external/{pool}/recordings")
-
-    def pool_sources(self, pool: str) -> list[str]:
-        """Return what tells of other clips of a pool."""
-        return self.config.resolve_pool(pool).listing.watched(self.pool_root(pool))
+    # ---------------------------------------------------------------- methods and their owners
 
     def pool(self, dataset: str, method: str) -> str | None:
         """Return the pool that a method takes external clips from, or None."""
         return self.dataset(dataset).pool if self.method(method).takes_external else None
-
-    def shard_contents(self, pool: str, shard: str, recorded: str) -> str:
-        """Return what tells whether a packed shard must be packed again: other clips, another text.
-
-        One more file changes the manifest of the whole pool, but one shard.
-
-        Args:
-            recorded: what this function returned when the shard was packed.
-        """
-        # Most plans ask for no shard, and start faster without this.
-        from asdpipe.artifacts.tables import read_facts
-
-        index = Path(f"results/external/{pool}/{shard}/waveforms.parquet")
-        if pool in self.generated_pools or not index.exists():
-            return recorded
-        listed = self._shards(pool)[int(shard)]
-        try:
-            facts = read_facts(index)
-        except UserError:
-            # Damaged: pack it again.
-            return listed
-        return recorded if facts.get("contents") == listed else listed
-
-    @cache  # noqa: B019 (there is one plan)
-    def _shards(self, pool: str) -> Sequence[str]:
-        """Return the digests of a pool's shards, of its last listing; listed now where that is out of date."""
-        file = Path(f"results/external/{pool}/shards.json")
-        known = self.config.resolve_pool(pool)
-        sources = [Path(source).stat().st_mtime_ns for source in self.pool_sources(pool)]
-        if file.exists() and file.stat().st_mtime_ns >= max(sources, default=0):
-            try:
-                digests = list(json.loads(file.read_text()))
-            except (ValueError, TypeError):
-                # Damaged.
-                digests = []
-            if len(digests) == known.shards:
-                return digests
-        from asdpipe.data.pools.files import shard_digests
-
-        return shard_digests(known.listing.list_clips(self.pool_root(pool), pool)[0], known.shards)
-
-    def packed_shards(self, pool: str, file: str) -> list[str]:
-        """Return a file of every shard of a pool that is packed as a whole."""
-        known = self.config.resolve_pool(pool)
-        return [f"results/external/{pool}/{shard}/{file}" for shard in range(known.shards)] if known.packed else []
-
-    # ---------------------------------------------------------------- methods and their owners
 
     def method(self, method: str) -> Method:
         """Return a method with all its settings.
@@ -307,15 +181,6 @@ class Plan:
             )
         return files
 
-    def split_files(self, dataset: str, split: str) -> Inputs:
-        """Return list and packed clips of a split."""
-        folder = f"results/data/{dataset}/{split}"
-        return {
-            "clips": f"{folder}/clips.parquet",
-            "index": f"{folder}/waveforms.parquet",
-            "samples": f"{folder}/waveforms.int16",
-        }
-
     def embed(self, dataset: str, method: str, seed: str, stage: str, split: str) -> Inputs:
         """Return what embeddings are made from: the clips of a split, and the model if there is one."""
         self._own("embeddings", self.model_owner(method, int(stage)), dataset, method, seed, stage)
@@ -380,17 +245,6 @@ class Plan:
     def selected_from(self, dataset: str) -> str:
         """Return the list of the clips that a selection names."""
         return f"results/external/{self.required_pool(dataset)}/clips.parquet"
-
-    def required_pool(self, dataset: str) -> str:
-        """Return the pool of a data set.
-
-        Raises:
-            UserError: it has none.
-        """
-        pool = self.dataset(dataset).pool
-        if pool is None:
-            raise UserError(f"datasets.{dataset}.pool is not set: name the pool that external clips come from")
-        return pool
 
     def select(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what external clips are selected from; stage 0 draws those of stage 1 at random."""

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from asdpipe.config.base import canonical_json
+from asdpipe.data_plan import Inputs
 from asdpipe.paper import published as paper
-from asdpipe.plan import Inputs, Plan
+from asdpipe.plan import Plan
 
 
 class TablePlan:

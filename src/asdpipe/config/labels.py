@@ -13,6 +13,8 @@ class MachineLabels(Section):
     target: ClassVar = "asdpipe.method.classes.MachineLabels"
     by_machine: ClassVar = True
     """Whether a machine type is one class, whatever its clips."""
+    needs_candidates: ClassVar = False
+    """Whether classes are made of ranked candidates (Top-M pseudo-labels)."""
     kind: Literal["machine"] = "machine"
 
 
@@ -21,6 +23,7 @@ class AttributeLabels(Section):
 
     target: ClassVar = "asdpipe.method.classes.AttributeLabels"
     by_machine: ClassVar = False
+    needs_candidates: ClassVar = False
     kind: Literal["attribute"] = "attribute"
 
 

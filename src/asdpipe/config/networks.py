@@ -9,6 +9,14 @@ from asdpipe.models.kinds import EXTRACTORS
 
 
 class _Network(Section):
+    has_adapters: ClassVar = False
+    """Whether a trained model holds changes of its pre-trained weights only, which are needed to load it."""
+
+    @property
+    def pretrained(self) -> str | None:
+        """The checkpoint or method that the initial weights come from; None: they are random."""
+        return None
+
     def misfit(self, num_samples: int) -> str:
         """Return why clips of this many samples cannot be used; "" if they can."""
         return ""
