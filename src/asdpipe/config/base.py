@@ -12,8 +12,10 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from asdpipe.errors import UserError
 from asdpipe.imports import built
@@ -80,15 +82,27 @@ def read_settings(kind: Any, text: str) -> Any:
     """
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
-        settings = adapter.validate_json(text)
+        settings = adapter.validate_json(text, context=NO_DEFAULTS)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"--settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(f"--settings: {_first_problem(error)}") from None
     whole = adapter.dump_python(settings, mode="json")
     stated = adapter.dump_python(settings, mode="json", exclude_unset=True)
     if missing := sorted(_missing(whole, stated)):
-        raise UserError(f"--settings: {', '.join(missing)}: missing; a step needs every setting, there are no defaults")
+        raise UserError(f"--settings: {', '.join(missing)}: {MISSING}")
     return settings
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return key and reason of the first error, in a union without discriminator that of the member that fits best."""
+    by_member: dict[Any, list[ErrorDetails]] = {}
+    for found in error.errors():
+        by_member.setdefault(found["loc"][:1], []).append(found)
+    absent = ("missing", "union_tag_not_found")
+    first = min(by_member.values(), key=lambda errors: (len(errors), errors[0]["type"] not in absent))[0]
+    keys = [str(part) for part in first["loc"]]
+    if first["type"] == "union_tag_not_found":
+        keys.append(first["ctx"]["discriminator"].strip("'"))
+    return f"{'.'.join(keys)}: {MISSING if first['type'] in absent else first['msg']}"
 
 
 def _missing(whole: Mapping[str, Any], stated: Mapping[str, Any], above: str = "") -> list[str]:
@@ -102,6 +116,9 @@ def _missing(whole: Mapping[str, Any], stated: Mapping[str, Any], above: str = "
     return found
 
 
+# Validation context in which a section without its kind is an error.
+NO_DEFAULTS = {"defaults": False}
+MISSING = "missing; a step needs every setting, there are no defaults"
 # Default kind of every section that is a union.
 DEFAULT_KINDS = {
     "labels": "machine",
@@ -113,9 +130,11 @@ DEFAULT_KINDS = {
 
 
 def with_kind(section: str) -> BeforeValidator:
-    """Return a validator that accepts a section without its kind, or the kind alone."""
+    """Return a validator that accepts a section without its kind, or the kind alone; not in the settings of a step."""
 
-    def completed(value: Any) -> Any:
+    def completed(value: Any, info: ValidationInfo) -> Any:
+        if info.context == NO_DEFAULTS:
+            return value
         if isinstance(value, str):
             return {"kind": value}
         return {"kind": DEFAULT_KINDS[section], **value} if isinstance(value, Mapping) else value
