@@ -1,7 +1,9 @@
 """Base class of all extractors: waveform to embeddings, one per branch."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ class FeatureExtractor(nn.Module):
     """Shorter clips cannot be embedded."""
     embedding_shape: tuple[int, int]
     """Number of branches, and embedding size of each."""
+    rng: torch.Generator | None = None
+    """CPU generator of random choices in training, such as layer drop; None: PyTorch's own."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the embeddings of waveforms."""
@@ -32,6 +36,21 @@ class FeatureExtractor(nn.Module):
             UserError: there is no extractor for this machine type.
         """
         return self
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """Return the tensors to save, by their names in the state dict: all of them.
+
+        An extractor with adapters saves the adapters alone. The other tensors then come from pre-trained weights, which
+        must hold all of them, both before training and before the saved ones are loaded.
+        """
+        return self.state_dict()
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return pre-trained tensors by their names in the state dict, without those that have no use here.
+
+        Names, shapes and dtypes are those of the checkpoint and not checked: what is unknown stays in the result.
+        """
+        return dict(tensors)
 
     def may_be_nan(self, tensor: str) -> bool:
         """Return whether a tensor of the state dict may hold NaN."""

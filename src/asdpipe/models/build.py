@@ -1,6 +1,7 @@
 """Build extractors from untrusted settings."""
 
 from collections.abc import Mapping
+from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
 import torch
@@ -17,7 +18,8 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtra
 
     Args:
         settings: ``kind`` and the arguments of its class, checked against the annotations of ``__init__``.
-        context: further arguments, such as num_samples; those that the class does not take are ignored.
+        context: further arguments, such as num_samples; those that the class does not take are ignored. Keyword-only
+            arguments of a class are switches of the training: they come from here alone and may be left out.
 
     Raises:
         UserError: unknown kind, invalid arguments, or an impossible network, such as one for longer clips.
@@ -27,7 +29,12 @@ def build_extractor(settings: Mapping[str, Any], **context: Any) -> FeatureExtra
         raise UserError(f"network.kind = {str(kind)[:100]!r}: unknown kind; choose {', '.join(EXTRACTORS)}")
     extractor: type[FeatureExtractor] = imported(EXTRACTORS[kind])
     hints = get_type_hints(extractor.__init__, include_extras=True)
-    fields: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items() if name != "return"}
+    absent = {
+        name
+        for name, parameter in signature(extractor).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY and name not in context
+    }
+    fields: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items() if name not in {"return", *absent}}
     arguments = {name: value for name, value in settings.items() if name != "kind"}
     arguments |= {name: value for name, value in context.items() if name in fields}
     strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
