@@ -88,7 +88,11 @@ def _fields(fields: Fields, definitions: dict[str, Any], prefix: str) -> Iterato
         if inner is not field:
             yield key, field
             key += ".NAME"
-        if "oneOf" in inner:
+        optional = next((option for option in inner.get("anyOf", ()) if "$ref" in option), None)
+        if optional is not None:
+            yield key, field
+            yield from _fields(_definition(optional, definitions)["properties"].items(), definitions, key + ".")
+        elif "oneOf" in inner:
             yield from _fields(_united(inner, definitions), definitions, key + ".")
         elif not reference:
             if inner is field:
@@ -138,6 +142,8 @@ def _kind(option: dict[str, Any]) -> str:
         return str(option["const"])
     if "enum" in option:
         return ", ".join(str(value) for value in option["enum"])
+    if "$ref" in option:
+        return "mapping"
     bounds = {
         "minimum": "≥",
         "exclusiveMinimum": ">",
