@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from asdpipe.config.base import PositiveInt, Section, with_kind
 from asdpipe.models.kinds import EXTRACTORS
@@ -69,4 +69,40 @@ class Autoencoder(_Network):
     kind: Literal["autoencoder"] = "autoencoder"
 
 
-Network = Annotated[MultiResolution | LogMel | Autoencoder, Field(discriminator="kind"), with_kind("network")]
+class Lora(Section):
+    """Low-rank adapters, trained instead of the network."""
+
+    rank: int = Field(64, ge=1, le=1024, description="Inner size of each adapter.")
+    alpha: float = Field(8.0, gt=0, description="What an adapter adds is multiplied by alpha / rank.")
+
+
+class Beats(_Network):
+    """BEATs, a Transformer on patches of the log-mel spectrogram (Chen et al. 2023)."""
+
+    target: ClassVar = EXTRACTORS["beats"]
+    kind: Literal["beats"] = "beats"
+    layers: int = Field(12, ge=1, le=64, description="Blocks of the whole network.")
+    width: int = Field(768, ge=16, le=4096, multiple_of=16, description="Size of the tokens.")
+    ffn: int = Field(3072, ge=1, le=16384, description="Width of the hidden layer within a block.")
+    heads: int = Field(12, ge=1, le=64, description="Attention heads of a block; they divide width.")
+    patch_width: int = Field(512, ge=1, le=16384, description="Size of the embedding of a patch.")
+    layer: int | None = Field(
+        None, ge=1, le=64, description="The output is that of this block; later ones are not computed. none: the last."
+    )
+    pooling: Literal["mean", "band_mean"] = Field(
+        "mean", description="Mean over all patches, or over time for each of the eight frequency bands."
+    )
+    lora: Lora | None = Field(None, description="Train low-rank adapters instead of the network; none: no adapters.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Beats":
+        if self.width % self.heads:
+            message = f"width {self.width} is not a multiple of {self.heads} heads"
+            raise ValueError(message)
+        if self.layer is not None and self.layer > self.layers:
+            message = f"layer {self.layer} does not exist: layers is {self.layers}"
+            raise ValueError(message)
+        return self
+
+
+Network = Annotated[MultiResolution | LogMel | Autoencoder | Beats, Field(discriminator="kind"), with_kind("network")]

@@ -5,4 +5,5 @@ EXTRACTORS = {
     "multi_resolution": "asdpipe.models.multi_resolution.MultiResolutionNetwork",
     "log_mel": "asdpipe.models.log_mel.LogMelStatistics",
     "autoencoder": "asdpipe.models.autoencoder.Autoencoders",
+    "beats": "asdpipe.models.beats.Beats",
 }
