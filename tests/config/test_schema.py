@@ -130,7 +130,7 @@ def test_the_dft_branch_needs_4_4_seconds_with_the_papers_kernels():
     full = {"dataset": "d", "datasets": {"d": {"format": "demo", "clip_seconds": 4.4}}}
     load_config(full)
     full["datasets"]["d"]["clip_seconds"] = 4.3
-    with pytest.raises(UserError, match=r"clip_seconds = 4.3 s is too short"):
+    with pytest.raises(UserError, match=r"clip_seconds = 4.3 s, method ba_trp_ps_ex: clips are too short"):
         load_config(full)
 
 

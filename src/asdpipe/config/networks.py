@@ -18,7 +18,7 @@ class _Network(Section):
         return None
 
     def misfit(self, num_samples: int) -> str:
-        """Return why clips of this many samples cannot be used; "" if they can."""
+        """Return why clips of this many samples cannot be used, and what to change; "" if they can."""
         return ""
 
 
@@ -52,7 +52,11 @@ class MultiResolution(_Network):
         length = num_samples // 2 + 1
         for kernel, stride in zip(self.dft_kernels, self.dft_strides, strict=True):
             length = (length - kernel) // stride + 1
-        return "" if length >= 1 else f"kernels {list(self.dft_kernels)}, strides {list(self.dft_strides)}"
+        if length >= 1:
+            return ""
+        sizes = f"kernels {list(self.dft_kernels)}, strides {list(self.dft_strides)}"
+        remedy = "lengthen the clips, or set smaller network.dft_kernels and network.dft_strides"
+        return f"clips are too short for the DFT branch ({sizes}): {remedy}"
 
 
 class LogMel(_Network):

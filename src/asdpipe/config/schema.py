@@ -224,11 +224,7 @@ class Config(Sections):
         for name in filter(None, (self.method, self.yardstick)):
             resolved = self.resolve_method(name)
             if problem := resolved.network.misfit(dataset.num_samples):
-                message = (
-                    f"datasets.{self.dataset}.clip_seconds = {dataset.clip_seconds:g} s is too short for the DFT "
-                    f"branch of method {name} ({problem}): lengthen the clips, "
-                    "or set smaller network.dft_kernels and network.dft_strides"
-                )
+                message = f"datasets.{self.dataset}.clip_seconds = {dataset.clip_seconds:g} s, method {name}: {problem}"
                 raise UserError(message)
             if resolved.draws_first and dataset.pool is None:
                 message = f"external.first_stage: random needs an external pool: set datasets.{self.dataset}.pool"
