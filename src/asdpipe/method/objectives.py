@@ -14,7 +14,7 @@ from asdpipe.method.augment import add_noise, mixup, noise_partners
 from asdpipe.method.losses import SubspaceLoss, triplet_loss
 from asdpipe.method.pitch import pitch_shift
 
-Embed = Callable[[Tensor], Tensor]
+Embed = Callable[..., Tensor]
 """The extractor in training mode: inputs (batch, ...) to embeddings (batch, branches, dim), float32."""
 
 
