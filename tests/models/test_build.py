@@ -11,10 +11,13 @@ from pydantic import TypeAdapter
 from asdpipe.config.networks import MultiResolution, Network
 from asdpipe.errors import UserError
 from asdpipe.imports import imported
+from asdpipe.models.audio_mae import AudioMae
 from asdpipe.models.autoencoder import Autoencoders
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import EXTRACTORS, build_extractor, described_extractor
+from asdpipe.models.ced import Ced
 from asdpipe.models.log_mel import LogMelStatistics
+from asdpipe.models.masked_audio_mae import MaskedAudioMae
 from asdpipe.models.multi_resolution import MultiResolutionNetwork
 
 SMALL = {
@@ -25,7 +28,16 @@ SMALL = {
     "dft_kernels": [32, 16, 8],
     "dft_strides": [16, 8, 4],
 }
-SETTINGS = {"multi_resolution": SMALL, "log_mel": {"kind": "log_mel"}, "autoencoder": {"kind": "autoencoder"}}
+TRANSFORMER = {"layers": 2, "width": 8, "heads": 2, "pooling": "mean"}
+DECODER = {"decoder_layers": 1, "decoder_width": 4, "decoder_heads": 1}
+SETTINGS = {
+    "multi_resolution": SMALL,
+    "log_mel": {"kind": "log_mel"},
+    "autoencoder": {"kind": "autoencoder"},
+    "audio_mae": {"kind": "audio_mae", "frames": 32, "layer": 1, **TRANSFORMER},
+    "masked_audio_mae": {"kind": "masked_audio_mae", "frames": 32, **TRANSFORMER, **DECODER},
+    "ced": {"kind": "ced", "layer": None, **TRANSFORMER},
+}
 CONTEXT = {"num_samples": 4000, "machines": ["fan", "pump"]}
 
 
@@ -35,6 +47,9 @@ CONTEXT = {"num_samples": 4000, "machines": ["fan", "pump"]}
         ("multi_resolution", MultiResolutionNetwork, 4000, (3, 8)),
         ("log_mel", LogMelStatistics, 4000, (1, 128)),
         ("autoencoder", Autoencoders, None, (2, 3)),
+        ("audio_mae", AudioMae, 4000, (1, 8)),
+        ("masked_audio_mae", MaskedAudioMae, 4000, (1, 8)),
+        ("ced", Ced, 4000, (1, 8)),
     ],
 )
 def test_each_kind_is_built_and_described(kind, expected, num_samples, shape):
@@ -56,7 +71,22 @@ def test_every_kind_of_the_config_is_one_that_can_be_built():
     for kind, network in kinds.items():
         stated = json.loads(network.model_dump_json())
         assert stated["kind"] == kind
-        build_extractor(stated, num_samples=6 * 16_000, machines=["fan"])
+        described_extractor(stated, num_samples=6 * 16_000, machines=["fan"])
+
+
+@pytest.mark.parametrize("kind", ["audio_mae", "masked_audio_mae", "ced"])
+def test_the_config_refuses_the_lengths_of_clips_that_the_network_refuses(kind):
+    network = TypeAdapter(Network).validate_python({"kind": kind})
+
+    def refused(num_samples: int) -> bool:
+        try:
+            described_extractor(network.model_dump(mode="json"), num_samples=num_samples)
+        except UserError:
+            return True
+        return False
+
+    lengths = [400, 2399, 2400, 2799, 2800, 160_000, 161_919, 161_920, 164_239, 164_240, 288_000]
+    assert [bool(network.misfit(samples)) for samples in lengths] == [refused(samples) for samples in lengths]
 
 
 def test_settings_reach_the_network():

@@ -1,6 +1,6 @@
 """The networks that map a clip to its embedding: a union on ``kind``."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -80,33 +80,102 @@ class Lora(Section):
     alpha: float = Field(8.0, gt=0, description="What an adapter adds is multiplied by alpha / rank.")
 
 
-class Beats(_Network):
-    """BEATs, a Transformer on patches of the log-mel spectrogram (Chen et al. 2023)."""
-
-    target: ClassVar = EXTRACTORS["beats"]
-    kind: Literal["beats"] = "beats"
+class _Transformer(_Network):
     layers: int = Field(12, ge=1, le=64, description="Blocks of the whole network.")
-    width: int = Field(768, ge=16, le=4096, multiple_of=16, description="Size of the tokens.")
-    ffn: int = Field(3072, ge=1, le=16384, description="Width of the hidden layer within a block.")
+    width: int = Field(768, ge=4, le=4096, multiple_of=4, description="Size of the tokens.")
     heads: int = Field(12, ge=1, le=64, description="Attention heads of a block; they divide width.")
-    patch_width: int = Field(512, ge=1, le=16384, description="Size of the embedding of a patch.")
-    layer: int | None = Field(
-        None, ge=1, le=64, description="The output is that of this block; later ones are not computed. none: the last."
-    )
     pooling: Literal["mean", "band_mean"] = Field(
-        "mean", description="Mean over all patches, or over time for each of the eight frequency bands."
+        "mean", description="Mean over all patches, or over time for each frequency band of patches."
     )
-    lora: Lora | None = Field(None, description="Train low-rank adapters instead of the network; none: no adapters.")
 
     @model_validator(mode="after")
-    def _fits(self) -> "Beats":
+    def _heads_fit(self) -> Self:
         if self.width % self.heads:
             message = f"width {self.width} is not a multiple of {self.heads} heads"
             raise ValueError(message)
+        return self
+
+
+class _Encoder(_Transformer):
+    layer: int | None = Field(
+        None, ge=1, le=64, description="The output is that of this block; later ones are not computed. none: the last."
+    )
+
+    @model_validator(mode="after")
+    def _layer_exists(self) -> Self:
         if self.layer is not None and self.layer > self.layers:
             message = f"layer {self.layer} does not exist: layers is {self.layers}"
             raise ValueError(message)
         return self
 
 
-Network = Annotated[MultiResolution | LogMel | Autoencoder | Beats, Field(discriminator="kind"), with_kind("network")]
+class Beats(_Encoder):
+    """BEATs, a Transformer on patches of the log-mel spectrogram (Chen et al. 2023)."""
+
+    target: ClassVar = EXTRACTORS["beats"]
+    kind: Literal["beats"] = "beats"
+    width: int = Field(768, ge=16, le=4096, multiple_of=16, description="Size of the tokens.")
+    ffn: int = Field(3072, ge=1, le=16384, description="Width of the hidden layer within a block.")
+    patch_width: int = Field(512, ge=1, le=16384, description="Size of the embedding of a patch.")
+    lora: Lora | None = Field(None, description="Train low-rank adapters instead of the network; none: no adapters.")
+
+
+class _Frames(_Network):
+    frames: int = Field(
+        1024, ge=16, le=4096, multiple_of=16, description="Length that spectrograms are padded to, in frames of 10 ms."
+    )
+
+    def misfit(self, num_samples: int) -> str:
+        """Return why clips of this many samples do not fit into the frames; "" if they do."""
+        # Windows of 400 samples every 160, as in models/fbank.py.
+        frames = 1 + (num_samples - 400) // 160
+        if 16 <= frames <= self.frames:
+            return ""
+        remedy = "use clips of 0.175 s or more" if frames < 16 else "use shorter clips or raise network.frames"
+        return f"clips have {frames} frames of 10 ms, not 16 to network.frames = {self.frames}: {remedy}"
+
+
+class AudioMae(_Encoder, _Frames):
+    """The encoder of AudioMAE, a vision Transformer on the log-mel spectrogram (Huang et al. 2022)."""
+
+    target: ClassVar = EXTRACTORS["audio_mae"]
+    kind: Literal["audio_mae"] = "audio_mae"
+
+
+class MaskedAudioMae(_Transformer, _Frames):
+    """AudioMAE with its decoder, to pre-train the encoder (loss.kind masked_reconstruction)."""
+
+    target: ClassVar = EXTRACTORS["masked_audio_mae"]
+    kind: Literal["masked_audio_mae"] = "masked_audio_mae"
+    decoder_layers: int = Field(16, ge=1, le=64, description="Blocks of the decoder.")
+    decoder_width: int = Field(512, ge=4, le=4096, multiple_of=4, description="Size of the decoder's tokens.")
+    decoder_heads: int = Field(16, ge=1, le=64, description="Attention heads of the decoder; they divide its width.")
+
+    @model_validator(mode="after")
+    def _decoder_heads_fit(self) -> Self:
+        if self.decoder_width % self.decoder_heads:
+            message = f"decoder_width {self.decoder_width} is not a multiple of {self.decoder_heads} heads"
+            raise ValueError(message)
+        return self
+
+
+class Ced(_Encoder):
+    """CED-tiny, a small vision Transformer on the log-mel spectrogram, for CPUs (Dinkel et al. 2023)."""
+
+    target: ClassVar = EXTRACTORS["ced"]
+    kind: Literal["ced"] = "ced"
+    width: int = Field(192, ge=4, le=4096, multiple_of=4, description="Size of the tokens.")
+    heads: int = Field(3, ge=1, le=64, description="Attention heads of a block; they divide width.")
+
+    def misfit(self, num_samples: int) -> str:
+        """Return why clips of this many samples do not fit the positions; "" if they do."""
+        # Frames every 160 samples, 16 to 1012, as in models/ced.py.
+        fits = 16 <= 1 + num_samples // 160 <= 1012
+        return "" if fits else "CED takes clips of 0.15 to 10.11 s: change clip_seconds"
+
+
+Network = Annotated[
+    MultiResolution | LogMel | Autoencoder | Beats | AudioMae | MaskedAudioMae | Ced,
+    Field(discriminator="kind"),
+    with_kind("network"),
+]

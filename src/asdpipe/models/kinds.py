@@ -6,4 +6,7 @@ EXTRACTORS = {
     "log_mel": "asdpipe.models.log_mel.LogMelStatistics",
     "autoencoder": "asdpipe.models.autoencoder.Autoencoders",
     "beats": "asdpipe.models.beats.Beats",
+    "audio_mae": "asdpipe.models.audio_mae.AudioMae",
+    "masked_audio_mae": "asdpipe.models.masked_audio_mae.MaskedAudioMae",
+    "ced": "asdpipe.models.ced.Ced",
 }
