@@ -235,7 +235,10 @@ def test_training_clips_of_unknown_domain_count_as_source(tmp_path):
 DOCUMENT = (ROOT / "docs/fidelity.md").read_text()
 QUOTED = re.findall(r"`([^`]+)`", DOCUMENT)
 KEY = re.compile(r"([a-z_]+(?:\.[A-Za-z_]+)*)(?:: (.+))?")
-NOT_THE_PAPERS = {"raw_logmel", "autoencoder", "autoencoder_mahalanobis"}
+NOT_THE_PAPERS = {
+    *("raw_logmel", "autoencoder", "autoencoder_mahalanobis"),
+    *("ba_arc_face", "ba_sub_center_arc_face", "ba_ada_proj"),
+}
 
 
 def table(first_cell: str) -> list[list[str]]:

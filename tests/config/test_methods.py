@@ -26,6 +26,12 @@ CHOICES = {
     "ba_ex_random_500": (500, "random"),
     "ba_ex_random_2000": (2000, "random"),
 }
+MARGIN = {"margin": 0.5, "scale": 30.0}
+LOSSES = {
+    "ba_arc_face": {"kind": "arc_face", **MARGIN},
+    "ba_sub_center_arc_face": {"kind": "sub_center_arc_face", "subclusters": 3, **MARGIN},
+    "ba_ada_proj": {"kind": "ada_proj", "subspace_dim": 32},
+}
 CONFIG = read_config([ROOT / "config/full.yaml"], {"data_root": "x"})
 
 
@@ -70,7 +76,15 @@ def test_table_5_swaps_stage_1_and_nothing_else(name, stage2, stage1):
 
 def test_there_are_no_other_methods_than_these_and_the_baselines():
     others = {"raw_logmel", "autoencoder", "autoencoder_mahalanobis", "ba_ps_from_ba_trp", "ba_trp_ps_from_ba"}
-    assert set(CONFIG.methods) == {*SYSTEMS, *(f"{name}_labelled" for name in SYSTEMS), *CHOICES, *others}
+    labelled = {f"{name}_labelled" for name in SYSTEMS}
+    assert set(CONFIG.methods) == {*SYSTEMS, *labelled, *CHOICES, *others, *LOSSES}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_other_losses_are_used_in_ba_with_the_values_of_their_papers(name):
+    method, ba = CONFIG.resolve_method(name), CONFIG.resolve_method("ba")
+    assert method.loss.model_dump() == LOSSES[name]
+    assert method.model_copy(update={"loss": ba.loss, "parent": None}) == ba
 
 
 def test_the_autoencoder_has_the_baselines_settings():

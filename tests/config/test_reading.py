@@ -25,6 +25,10 @@ from tests.conftest import ROOT, TINY, run_snakemake
         ({"device": "tpu"}, ["device = 'tpu'", "cpu"]),
         ({"dataset": "other"}, ["there is no data set 'other'", "tiny"]),
         ({"method": "ba_trp_ps_xe"}, ["there is no method 'ba_trp_ps_xe'", "ba_trp_ps_ex"]),
+        (
+            {"methods": {"mine": {"loss": {"kind": "cross_entropy", "spec_augment": True}}}},
+            ["methods.mine.loss.spec_augment", "multi_resolution has no spectrogram"],
+        ),
         ({"methods": {"mine": {"start_from": "nobody"}}}, ["methods.mine.start_from", "nobody"]),
         ({"methods": {"mine": {"start_from": "ba_trp_ps_from_ba"}}}, ["no stage 1 of its own"]),
         ({"methods": {"mine": {"start_from": "mine"}}}, ["no stage 1 of its own"]),

@@ -7,7 +7,17 @@ from pydantic import Field, model_validator
 from asdpipe.config.base import PositiveInt, Section, with_kind
 
 
-class Subspace(Section):
+class _Loss(Section):
+    uses_classes: ClassVar = True
+    """Whether the loss needs classes of the training clips."""
+
+    @property
+    def augments(self) -> bool:
+        """Whether the network must take ``augment``."""
+        return False
+
+
+class Subspace(_Loss):
     """Sub-cluster AdaCos, subspace loss, mixup (paper §3.2, eq. 1) and FeatEx."""
 
     target: ClassVar = "asdpipe.method.objectives.SubspaceObjective"
@@ -28,8 +38,67 @@ class Subspace(Section):
     )
 
 
-# A second kind makes this a union: Annotated[Subspace | Other, Field(discriminator="kind"), with_kind("loss")].
-Loss = Annotated[Subspace, with_kind("loss")]
+class CrossEntropy(_Loss):
+    """Cross-entropy of a linear classifier, with SpecAugment as an option."""
+
+    target: ClassVar = "asdpipe.method.cross_entropy.CrossEntropyObjective"
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    spec_augment: bool = Field(
+        False, description="SpecAugment: mask one span of frames and one of mel bands of every clip."
+    )
+    time_mask: PositiveInt = Field(192, description="Widest mask in time, in frames (AudioMAE's fine-tuning: 192).")
+    frequency_mask: PositiveInt = Field(48, description="Widest mask in frequency, in mel bands (AudioMAE: 48).")
+
+    @property
+    def augments(self) -> bool:
+        """Whether the network must take ``augment``."""
+        return self.spec_augment
+
+
+class _AngularMargin(_Loss):
+    margin: float = Field(0.5, ge=0, lt=3, description="Angular margin, in radians.")
+    scale: float = Field(30.0, gt=0, description="Factor of the cosines (s).")
+
+
+class ArcFace(_AngularMargin):
+    """Cross-entropy with an angular margin (Deng et al., 2019)."""
+
+    target: ClassVar = "asdpipe.method.arc_face.ArcFaceObjective"
+    kind: Literal["arc_face"] = "arc_face"
+
+
+class SubCenterArcFace(_AngularMargin):
+    """ArcFace with several centres per class, of which the nearest counts (Deng et al., 2020)."""
+
+    target: ClassVar = "asdpipe.method.sub_center_arc_face.SubCenterArcFaceObjective"
+    kind: Literal["sub_center_arc_face"] = "sub_center_arc_face"
+    subclusters: PositiveInt = Field(3, description="Centres per class (K).")
+
+
+class AdaProj(_Loss):
+    """AdaProj: a subspace per class, adaptive scale (Wilkinghoff, 2024)."""
+
+    target: ClassVar = "asdpipe.method.ada_proj.AdaProjObjective"
+    kind: Literal["ada_proj"] = "ada_proj"
+    subspace_dim: PositiveInt = Field(
+        32, description="Dimensions of each class's subspace; at most half of the embedding's."
+    )
+
+
+class MaskedReconstruction(_Loss):
+    """Reconstruction of masked spectrogram patches (AudioMAE's pre-training); uses no classes."""
+
+    target: ClassVar = "asdpipe.method.masked_reconstruction.MaskedReconstruction"
+    uses_classes: ClassVar = False
+    kind: Literal["masked_reconstruction"] = "masked_reconstruction"
+    mask_ratio: float = Field(0.8, gt=0, lt=1, description="Share of the patches that are masked.")
+
+
+Loss = Annotated[
+    Subspace | CrossEntropy | ArcFace | SubCenterArcFace | AdaProj | MaskedReconstruction,
+    Field(discriminator="kind"),
+    with_kind("loss"),
+]
 
 
 class Triplet(Section):

@@ -9,6 +9,9 @@ from asdpipe.models.kinds import EXTRACTORS
 
 
 class _Network(Section):
+    takes_augment: ClassVar = False
+    """Whether the network takes a function that augments its spectrogram."""
+
     has_adapters: ClassVar = False
     """Whether a trained model holds changes of its pre-trained weights only, which are needed to load it."""
 
@@ -97,6 +100,7 @@ class _Transformer(_Network):
 
 
 class _Encoder(_Transformer):
+    takes_augment: ClassVar = True
     layer: int | None = Field(
         None, ge=1, le=64, description="The output is that of this block; later ones are not computed. none: the last."
     )

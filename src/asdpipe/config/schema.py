@@ -214,6 +214,7 @@ class Config(Sections):
             self.lineage(name)
         for name in self.methods:
             self._check_start(name)
+            self._check_augmentation(name)
         self._check_switches()
         for name in self.tables.datasets or ():
             if name not in self.datasets:
@@ -243,6 +244,13 @@ class Config(Sections):
             raise UserError(message)
         if not (method.training.uses_classes and other.training.uses_classes):
             raise UserError(f"methods.{name}.start_from: only trainings on clips have stages; {start} has none")
+
+    def _check_augmentation(self, name: str) -> None:
+        """Refuse SpecAugment for a network that has no spectrogram to mask."""
+        method = self.resolve_method(name)
+        if "loss" in method.training.sections and method.loss.augments and not method.network.takes_augment:
+            message = f"methods.{name}.loss.spec_augment: network {method.network.kind} has no spectrogram to mask"
+            raise UserError(f"{message}; set it to false or choose another network")
 
     def _check_switches(self) -> None:
         """Refuse a top-level switch that has no effect because the method sets the opposite."""

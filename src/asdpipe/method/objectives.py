@@ -15,7 +15,10 @@ from asdpipe.method.losses import SubspaceLoss, triplet_loss
 from asdpipe.method.pitch import pitch_shift
 
 Embed = Callable[..., Tensor]
-"""The extractor in training mode: inputs (batch, ...) to embeddings (batch, branches, dim), float32."""
+"""The extractor in training mode: inputs (batch, ...) to embeddings (batch, branches, dim), float32.
+
+Extractors with a spectrogram take ``augment``, a function of the normalised spectrogram (batch, frames, mels).
+"""
 
 
 class Batch(NamedTuple):
