@@ -1,7 +1,7 @@
 """Results of runs as tables: auc.csv of one seed and over seeds, the score of every clip, and comparisons."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from asdpipe.method.metrics import METRICS, Scoring, harmonic_mean, official_sco
 
 # Columns that identify a row of an auc.csv over seeds; that of one seed has ``seed``, too.
 KEY = ["dataset", "method", "stage", "split", "machine", "section"]
+# Columns that identify the auc.csv of one seed.
+RUN = ["dataset", "method", "stage", "seed"]
 # Metrics of an auc.csv over seeds.
 REPORTED = ["auc", "auc_source", "auc_target", "pauc", "official"]
 # Rows of an auc.csv with a mean over machine types and sections.
@@ -47,6 +49,36 @@ def read_auc(file: Path) -> pd.DataFrame:
     if frame.duplicated([column for column in (*KEY, "seed") if column in frame]).any():
         raise UserError(f"{file}: has a row twice; delete it and run again")
     return frame
+
+
+def read_runs(files: Sequence[Path], datasets: Collection[str], runs: Iterable[tuple[str, int]]) -> pd.DataFrame:
+    """Return the rows of machine types and sections of all files that belong to these runs.
+
+    Args:
+        files: auc.csv of one seed each; datasets: the names that they may have; runs: method and stage.
+
+    Raises:
+        UserError: a file is not of one seed, of an unknown data set, or of a run that another file has, too.
+    """
+    wanted, origin = set(runs), dict[tuple[object, ...], Path]()
+    frames = [pd.DataFrame(columns=[*KEY, "seed", *REPORTED])]
+    for file in files:
+        frame = read_auc(file)
+        if "seed" not in frame:
+            raise UserError(f"{file}: has no column seed, so it is over seeds; give the auc.csv of every seed instead")
+        frame = frame.astype({"dataset": str, "method": str})
+        for run in frame[RUN].drop_duplicates().itertuples(index=False, name=None):
+            dataset, method, stage, seed = run
+            if dataset not in datasets:
+                known = ", ".join(datasets) or "none"
+                raise UserError(f"{file}: is of the data set {dataset}, which --datasets does not name ({known})")
+            if run in origin:
+                message = f"{file}: {method} on {dataset}, stage {stage}, seed {seed}, is in {origin[run]}, too"
+                raise UserError(f"{message}; give each run once")
+            origin[run] = file
+        frame = frame.loc[[run in wanted for run in zip(frame.method, frame.stage, strict=True)]]
+        frames.append(frame[~(frame.machine.isin(MEANS) & (frame.section == ""))])
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1])
 
 
 def with_means(frame: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
@@ -99,13 +131,12 @@ def comparison(files: Sequence[Path]) -> pd.DataFrame:
 
 def _column_names(frames: Sequence[pd.DataFrame]) -> list[str]:
     """Name each auc.csv by what distinguishes it, e.g. the baseline by its method, the others by their stage."""
-    columns = ["dataset", "method", "stage", "seed"]
-    runs = pd.DataFrame([frame.iloc[0].reindex(columns) for frame in frames], columns=columns)
+    runs = pd.DataFrame([frame.iloc[0].reindex(RUN) for frame in frames], columns=RUN)
     one_dataset, one_method = runs.dataset.nunique() == 1, runs.method.nunique() == 1
     # Methods with several stages.
     iterated = set(runs.method[runs.groupby("method").stage.transform("nunique") > 1])
     all_stages = one_method or (not iterated and runs.stage.nunique() > 1)
-    repeated = runs.duplicated(columns[:-1], keep=False) & runs.seed.notna()
+    repeated = runs.duplicated(RUN[:-1], keep=False) & runs.seed.notna()
     names = []
     for run, is_repeated in zip(runs.itertuples(), repeated, strict=True):
         words = [

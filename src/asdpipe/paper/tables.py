@@ -13,9 +13,8 @@ from pydantic import BaseModel, ValidationError
 from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
-from asdpipe.paper.results import MEANS, read_auc
+from asdpipe.paper.results import RUN, read_runs
 
-RUN = ["dataset", "method", "stage", "seed"]
 # The method whose N_out and N_max make the groups of Table 4.
 GROUPING = "ba_ex"
 TITLES = {
@@ -90,7 +89,7 @@ def make_table(
         UserError: no such table, or inputs that do not belong together.
     """
     runs, places = paper.runs(table), paper.places(table)
-    ours = _read_runs(aucs, years, runs)
+    ours = read_runs(aucs, years, runs)
     groups = _read_groups(selections, years, limits, ours) if table == "4" else {}
     columns = [*years.items(), *((None, year) for year in paper.years(table) if year not in years.values())]
     cells = list(_cells(table, columns, ours, groups, limits))
@@ -101,33 +100,6 @@ def make_table(
 
 
 # ---------------------------------------------------------------- our runs
-
-
-def _read_runs(files: Sequence[Path], datasets: Collection[str], runs: Iterable[paper.Run]) -> pd.DataFrame:
-    """Return the rows of machine types and sections of all files that belong to these runs.
-
-    Raises:
-        UserError: a file is not of one seed, of an unknown data set, or of a run that another file has, too.
-    """
-    wanted, origin = set(runs), dict[tuple[object, ...], Path]()
-    frames = [pd.DataFrame(columns=[*RUN, "split", "machine", "auc", "auc_source", "auc_target"])]
-    for file in files:
-        frame = read_auc(file)
-        if "seed" not in frame:
-            raise UserError(f"{file}: has no column seed, so it is over seeds; give the auc.csv of every seed instead")
-        frame = frame.astype({"dataset": str, "method": str})
-        for run in frame[RUN].drop_duplicates().itertuples(index=False, name=None):
-            dataset, method, stage, seed = run
-            if dataset not in datasets:
-                known = ", ".join(datasets) or "none"
-                raise UserError(f"{file}: is of the data set {dataset}, which --datasets does not name ({known})")
-            if run in origin:
-                message = f"{file}: {method} on {dataset}, stage {stage}, seed {seed}, is in {origin[run]}, too"
-                raise UserError(f"{message}; give each run once")
-            origin[run] = file
-        frame = frame.loc[[run in wanted for run in zip(frame.method, frame.stage, strict=True)]]
-        frames.append(frame[~(frame.machine.isin(MEANS) & (frame.section == ""))])
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1])
 
 
 def _read_groups(

@@ -2,20 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from typer import Option
 
 from asdpipe.artifacts.files import write_csv, written
 from asdpipe.errors import UserError
 from asdpipe.paper.tables import make_table
-from asdpipe.steps.options import OutFile, Text
+from asdpipe.steps.options import AucFiles, OutFile, Text, parsed
 
-AucFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="auc.csv of every run, one per seed.")]
 SelectedFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Table 4: stage 1 of ba_ex, per seed.")]
 Names = Annotated[list[str], Option(help="Table 4: the data set of each of these.")]
-Parsed = TypeVar("Parsed")
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +43,10 @@ def write_paper_table(
     if len(selected) != len(selected_of):
         message = f"{len(selected)} files of --selected but {len(selected_of)} data sets of --selected-of"
         raise UserError(f"{message}: give one of each per file")
-    years = _parsed("datasets", datasets, TypeAdapter(dict[str, int | None]))
-    limits = _parsed("n-max", n_max, TypeAdapter(dict[str, int]))
+    years = parsed("datasets", datasets, TypeAdapter(dict[str, int | None]))
+    limits = parsed("n-max", n_max, TypeAdapter(dict[str, int]))
     frame, document = make_table(table, years, limits, aucs, list(zip(selected_of, selected, strict=True)))
     write_csv(frame, csv)
     with written(markdown) as temporary:
         temporary.write_text(document, encoding="utf-8")
     logger.info("table %s: %d of %d cells have a result of ours", table, frame["mean"].notna().sum(), len(frame))
-
-
-def _parsed(option: str, text: str, kind: TypeAdapter[Parsed]) -> Parsed:
-    """Return the value of an option that is JSON."""
-    try:
-        return kind.validate_json(text)
-    except ValidationError as error:
-        raise UserError(f"--{option}: {text!r} is not the JSON that is needed ({error.errors()[0]['msg']})") from None
