@@ -11,6 +11,7 @@ import pytest
 from asdpipe.config.reading import load_config
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
+from asdpipe.paper import top_m
 from asdpipe.plan import Plan
 from asdpipe.steps.list_pool_clips import list_pool_clips
 from asdpipe.steps.pack_pool import pack_pool
@@ -389,6 +390,29 @@ def test_tables_without_a_pool_leave_out_what_takes_external_clips() -> None:
     assert tables.inputs("4")["selected"] == []
     some = TablePlan(plan_of(tables={"methods": ["ba"]}))
     assert {run.method for run in some.runs("2", "tiny")} == {"ba"}
+
+
+@pytest.mark.parametrize("backbone", top_m.BACKBONES)
+def test_tables_of_the_top_m_paper_take_what_the_config_has(backbone: str) -> None:
+    mine = {f"topm_{backbone}_m{m}": {"parent": "ba"} for m in (3, 15)}
+    config = {"methods": TINY["methods"] | mine, "seeds": [0, 1]}
+    tables = TablePlan(plan_of(**config))
+    # raw_logmel trains nothing, so that seeds are the same.
+    seeds = dict.fromkeys((*mine, "autoencoder", "autoencoder_mahalanobis"), (0, 1)) | {"raw_logmel": (0,)}
+    aucs = tables.top_m_inputs(backbone)["aucs"]
+    expected = {f"results/tiny/{name}/seed{seed}/stage1/auc.csv" for name in seeds for seed in seeds[name]}
+    assert set(aucs) == expected
+    assert len(aucs) == len(expected)
+    some = TablePlan(plan_of(**config, tables={"methods": ["autoencoder", f"topm_{backbone}_m3", "ba"]}))
+    assert some.top_m_methods(backbone) == [f"topm_{backbone}_m3", "autoencoder"]
+
+
+def test_the_machine_types_of_2025_have_the_papers_names() -> None:
+    tables = TablePlan(plan_of(tables={"datasets": ["tiny", "dcase2025", "dcase2024"]}))
+    of_2025 = {machine: machine for machine in top_m.MACHINES}
+    assert json.loads(tables.top_m_machines()) == {"tiny": {}, "dcase2025": of_2025, "dcase2024": {}}
+    with pytest.raises(UserError, match="topm_ced: the paper has no such backbone; choose audio_mae or beats"):
+        tables.top_m_inputs("ced")
 
 
 # -------------------------------------------------------------------- errors

@@ -1,4 +1,4 @@
-"""Which runs make the paper's tables."""
+"""Which runs make the tables of the two papers."""
 
 import json
 from collections.abc import Sequence
@@ -7,11 +7,12 @@ from functools import cached_property
 from asdpipe.config.base import canonical_json
 from asdpipe.data_plan import Inputs
 from asdpipe.paper import published as paper
+from asdpipe.paper import top_m
 from asdpipe.plan import Plan
 
 
 class TablePlan:
-    """The part of a plan that the paper's tables are about.
+    """The part of a plan that the tables of the papers are about.
 
     Args:
         plan: of the configuration.
@@ -37,15 +38,15 @@ class TablePlan:
 
     def inputs(self, table: str) -> Inputs:
         """Return the results of every run and seed of a table, and the selections that make Table 4's groups."""
-        aucs = [
-            f"{self.plan.folder(dataset, run.method, str(seed), run.stage)}/auc.csv"
-            for dataset in self.datasets
-            for run in self.runs(table, dataset)
-            # What is not trained is the same for every seed.
-            for seed in self.plan.config.seeds[: None if self.plan.method(run.method).training.trains else 1]
-        ]
+        aucs = [file for name in self.datasets for run in self.runs(table, name) for file in self._aucs(name, *run)]
         folders = [self.plan.folder(dataset, "ba_ex", str(seed), 1) for dataset, seed in self._groups(table)]
         return {"aucs": aucs, "selected": [f"{folder}/selected.parquet" for folder in folders]}
+
+    def _aucs(self, dataset: str, method: str, stage: int) -> list[str]:
+        """Return the results of a run, one per seed."""
+        # What is not trained is the same for every seed.
+        seeds = self.plan.config.seeds[: None if self.plan.method(method).training.trains else 1]
+        return [f"{self.plan.folder(dataset, method, str(seed), stage)}/auc.csv" for seed in seeds]
 
     def _groups(self, table: str) -> list[tuple[str, int]]:
         """Return data set and seed of each selection whose N_out makes the groups of Table 4."""
@@ -67,3 +68,33 @@ class TablePlan:
             name: self.plan.method(name).external.n_max for name in methods if self.plan.method(name).takes_external
         }
         return canonical_json(limits)
+
+    # ---------------------------------------------------------------- Top-M
+
+    def top_m_methods(self, backbone: str) -> list[str]:
+        """Return the methods of a table that are asked for and can be run; the others stay empty.
+
+        Raises:
+            UserError: no such backbone.
+        """
+        asked_for = self.plan.config.tables.methods
+        wanted = [name for name in top_m.methods(backbone) if asked_for is None or name in asked_for]
+        return list(filter(self._can_run, wanted))
+
+    def _can_run(self, method: str) -> bool:
+        """Tell whether the configuration has a method with all that it needs."""
+        return method in self.plan.config.methods
+
+    def top_m_inputs(self, backbone: str) -> Inputs:
+        """Return the results of every run and seed of a table of the Top-M paper."""
+        methods = self.top_m_methods(backbone)
+        return {"aucs": [file for name in self.datasets for method in methods for file in self._aucs(name, method, 1)]}
+
+    def top_m_machines(self) -> str:
+        """Return, as JSON, the paper's name of the machine types of every data set: those of DCASE 2025."""
+        return json.dumps({name: self._named(name) for name in self.datasets})
+
+    def _named(self, dataset: str) -> dict[str, str]:
+        """Return the paper's name of each machine type of a data set."""
+        is_theirs = self.plan.dataset(dataset).year == top_m.YEAR
+        return {machine: machine for machine in top_m.MACHINES} if is_theirs else {}

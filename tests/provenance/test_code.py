@@ -103,7 +103,8 @@ ADDED_ONE, ADDED_TWO = 1, 2
         ("method/metrics.py", "MAX_FPR = 0.1", "MAX_FPR = 0.2", {"evaluate"}, {"train", "score", "write_submission"}),
         ("data/audio.py", "SAMPLE_RATE = 16_000", "SAMPLE_RATE = 8_000", {"embed", "pack_clips"}, {"evaluate"}),
         ("data/waveforms.py", "class Waveforms:", "class Waveforms(dict):", {"train", "embed"}, {"score", "download"}),
-        ("paper/iterative_asd.csv", "1", "2", {"write_paper_table"}, {"evaluate", "train"}),
+        ("paper/iterative_asd.csv", "1", "2", {"write_paper_table"}, {"evaluate", "train", "write_top_m_table"}),
+        ("paper/top_m.csv", "1", "2", {"write_top_m_table"}, {"evaluate", "write_paper_table"}),
     ],
 )
 def test_changed_code_changes_the_steps_that_use_it_and_no_others(changed, file, old, new, steps, others):

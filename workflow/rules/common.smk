@@ -23,6 +23,7 @@ from asdpipe.config.targets import targets
 from asdpipe.config.reading import load_config
 from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
+from asdpipe.paper import top_m
 from asdpipe.plan import STAGE, Plan
 from asdpipe.table_plan import TablePlan
 from asdpipe.provenance.code import code_digest
@@ -104,6 +105,7 @@ wildcard_constraints:
     shard=r"\d+",
     split="train|test|supplemental",
     table=r"[^/.]+",
+    backbone=r"[^/.]+",
 
 
 def any_of(names):

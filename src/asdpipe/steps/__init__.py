@@ -22,4 +22,5 @@ STEPS = {
     "summarize": "Write mean and variance of the AUC over the seeds, and the score of every test clip.",
     "write_submission": "Write anomaly scores and decisions of the test clips in DCASE's format.",
     "write_paper_table": "Write a table of the paper with our results beside the published ones.",
+    "write_top_m_table": "Write a table of the Top-M paper with our results beside the published ones.",
 }
