@@ -183,6 +183,13 @@ def test_a_value_on_the_command_line_means_what_it_means_in_a_file(argument, key
     assert (found, type(found)) == (expected, type(expected))
 
 
+def test_a_new_data_set_on_the_command_line_needs_a_format():
+    with pytest.raises(UserError) as error:
+        load_config(TINY, command_line=["datasets={x: {year: 2023}}"])
+    message = "command line (--config): key 'datasets.x.format' is missing; choose one of: demo, dcase, folder"
+    assert str(error.value) == message
+
+
 def test_a_data_set_may_be_named_by_a_number_on_the_command_line():
     values = TINY | {"datasets": {"2023": TINY["datasets"]["tiny"]}}
     assert load_config(values, command_line=["dataset=2023"]).dataset == "2023"

@@ -459,6 +459,8 @@ def test_the_config_to_copy_is_valid():
     assert (dataset.format, dataset.root, dataset.pool) == ("folder", "x/machines", None)
     assert len(config.seeds) == 3
     for pool in config.pools:
+        # A pool of one's own is small: one job packs it.
+        assert config.resolve_pool(pool).shards == 1
         assert config.resolve_pool(pool).root.startswith("x/")
 
 

@@ -1,5 +1,6 @@
 """What the real workflow says of targets, pools and folders that there are not, and what the README's commands do."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -90,6 +91,37 @@ def test_the_readme_s_way_to_own_machines_works_as_written(tmp_path, write_clip)
     assert "add --config data_root=FOLDER" in said
     said = run_snakemake(tmp_path, *own, "--config", "data_root=nowhere").stdout
     assert "nowhere/machines: there is no such folder" in said
+
+
+def test_make_demo_ends_with_what_lies_where_and_what_to_try_next(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    # Set up already.
+    for name in (".venv/.complete", "pyproject.toml", "constraints.txt", "tools/repair_torchaudio.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.utime(tmp_path / ".venv/.complete", (2**32, 2**32))
+    command = ["make", "--dry-run", "demo"]
+    lines = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == ".venv/bin/snakemake --cores 2 results/stage5/auc.csv"
+    assert lines[1].startswith(".venv/bin/asdpipe table ")
+    said = subprocess.run(["bash", "-c", "\n".join(lines[-3:])], capture_output=True, text=True, check=True).stdout
+    assert "results/stage{1..5}/auc.csv" in said
+    assert "results/stage5/scores.csv" in said
+    assert ".venv/bin/asdpipe explain results/stage5/auc.csv" in said
+
+
+def test_commands_in_the_documentation_have_their_target_after_two_dashes():
+    files = [ROOT / "README.md", ROOT / "config/README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.yaml")]
+    commands = []
+    for file in files:
+        text = re.sub(r" *\\\n[ #]*", " ", file.read_text())
+        commands += [line for line in text.splitlines() if re.search(r"snakemake .*--config .*\bresults/", line)]
+    assert len(commands) > 5
+    assert not [command for command in commands if not re.search(r"--config .* -- +results/", command)]
+    # The pages where a command with --config begins say why.
+    for name in ("README.md", "config/README.md", "docs/data-sets.md", "docs/own-machines.md"):
+        words = " ".join((ROOT / name).read_text().split())
+        assert re.search(r"target.{0,40} after `--`", words), name
 
 
 def test_scores_are_made_with_the_auc(tmp_path):
