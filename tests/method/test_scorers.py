@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from asdpipe.method.density import density_per_domain, local_density, rescaled_scores
 from asdpipe.method.representatives import anomaly_scores, decision_threshold
-from asdpipe.method.scorers import knn_scores, local_density, rescaled_scores, smote
+from asdpipe.method.scorers import knn_scores
+from asdpipe.method.smote import smote
 
 
 def unit(x) -> np.ndarray:
@@ -280,6 +282,27 @@ def test_rescaled_scores_equal_a_loop_over_distances_divided_by_the_density_of_t
             ratios.append(chord(clip, reference[j]) / (sum(own) / k_density))
         assert value == pytest.approx(sum(sorted(ratios)[:k]) / k - 1, abs=1e-4)
         assert index == ratios.index(min(ratios))
+
+
+@pytest.mark.parametrize(("target", "k"), [(8, 1), (8, 3), (1, 1)])
+def test_rescaled_scores_per_domain_take_densities_and_neighbours_within_each_and_the_lower_one(target, k):
+    clips, reference, is_source = random_clips(15, seed=1), random_clips(12 + target, seed=2), domains(12, target)
+    density = density_per_domain(reference, is_source, local_density(reference, 4), 4)
+    score, nearest = rescaled_scores(clips, reference, density, k, is_source=is_source)
+    for clip, value, index in zip(clips, score, nearest, strict=True):
+        scores, ratios = [], {}
+        for flags in (is_source, ~is_source):
+            rows = np.flatnonzero(flags)
+            own = {}
+            for j in rows:
+                # The only clip of a domain has its density among all.
+                others = rows if len(rows) > 1 else range(len(reference))
+                spacing = sorted(chord(reference[j], reference[i]) for i in others if i != j)[:4]
+                own[j] = chord(clip, reference[j]) / (sum(spacing) / 4)
+            scores.append(sum(sorted(own.values())[:k]) / min(k, len(rows)) - 1)
+            ratios |= own
+        assert value == pytest.approx(min(scores), abs=1e-4)
+        assert index == min(ratios, key=ratios.__getitem__)
 
 
 def test_a_clip_beside_a_sparse_domain_is_no_longer_more_anomalous_than_one_beside_a_dense_domain():

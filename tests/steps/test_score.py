@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import as_json
-from asdpipe.config.inference import Inference
+from asdpipe.config.inference import Backend, Inference
 from asdpipe.config.method import Method
 from asdpipe.errors import UserError
 from asdpipe.steps.represent import represent
@@ -111,6 +112,16 @@ def test_rescaled_scores_divide_distances_by_the_spacing_around_the_training_cli
             assert scores[clip.clip_id] == pytest.approx(min(ratios) - 1, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["rescaled", "shrinkage_mahalanobis"])
+def test_per_domain_changes_scores(files, tmp_path, kind):
+    together, frame = scored(files, tmp_path, settings(kind))
+    apart, _ = scored(files, tmp_path, settings(kind, per_domain=True))
+    train, _ = read_embedded(files)
+    assert not np.allclose(together, apart)
+    assert np.isfinite(apart).all()
+    assert set(frame.nearest_clip_id) <= set(train.clip_id)
+
+
 def test_city_block_distances_are_to_another_training_clip_with_every_dimension_scaled_by_its_spread(files, tmp_path):
     scores, frame = scored(files, tmp_path, settings("city_block"))
     train, test = read_embedded(files)
@@ -153,7 +164,10 @@ def test_the_papers_scores_need_representatives_and_others_take_none(files, repr
 # ---------------------------------------------------------------- without test clips, or without training clips
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "knn", "rescaled", "city_block", "reconstruction", "mahalanobis"])
+KINDS = get_args(get_args(Backend)[0])
+
+
+@pytest.mark.parametrize("kind", [each.model_fields["kind"].default for each in KINDS])
 def test_without_test_clips_the_training_clips_are_scored_as_with_them(files, representatives, tmp_path, kind):
     more = {"representatives": representatives} if kind == "kmeans" else {}
     with_test, _ = scored(files, tmp_path, settings(kind), **more)

@@ -39,9 +39,22 @@ class NearestNeighbours(_Neighbours):
 class DensityRescaled(_Neighbours):
     """Distance to the nearest training clips over the local density there."""
 
-    target: ClassVar = "asdpipe.method.scorers.DensityRescaled"
+    target: ClassVar = "asdpipe.method.density.DensityRescaled"
     kind: Literal["rescaled"] = "rescaled"
     density_neighbours: PositiveInt = Field(16, description="Neighbours that make the local density.")
+    per_domain: bool = Field(
+        False, description="Take neighbours and densities within each domain; the lower score counts."
+    )
+
+
+class ShrinkageMahalanobis(_Backend):
+    """Mahalanobis distance to the mean of the training clips, with a shrunk covariance (Ledoit and Wolf)."""
+
+    target: ClassVar = "asdpipe.method.mahalanobis.ShrinkageMahalanobis"
+    kind: Literal["shrinkage_mahalanobis"] = "shrinkage_mahalanobis"
+    per_domain: bool = Field(
+        False, description="Mean and covariance of each domain, and the smaller distance; else of all clips."
+    )
 
 
 class CityBlock(_Backend):
@@ -68,7 +81,13 @@ class SelectiveMahalanobis(_Backend):
 
 
 Backend = Annotated[
-    KMeans | NearestNeighbours | DensityRescaled | CityBlock | ReconstructionError | SelectiveMahalanobis,
+    KMeans
+    | NearestNeighbours
+    | DensityRescaled
+    | ShrinkageMahalanobis
+    | CityBlock
+    | ReconstructionError
+    | SelectiveMahalanobis,
     Field(discriminator="kind"),
     with_kind("backend"),
 ]
