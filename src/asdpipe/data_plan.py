@@ -46,7 +46,7 @@ class DataPlan:
         return ["train", "test", "supplemental"] if self.sources(dataset, "supplemental") else ["train", "test"]
 
     def sources(self, dataset: str, split: str) -> list[str]:
-        """Return what tells of other clips of a split: the index of a download, or folders."""
+        """Return the inputs that change when clips of a split are added or removed: a download's index, or folders."""
         known = self.dataset(dataset)
         if known.fetched:
             has_split = split != "supplemental" or known.has_supplemental
@@ -54,7 +54,7 @@ class DataPlan:
         return known.listing.watched(self.dataset_root(dataset), split)
 
     def facts(self, dataset: str, split: str) -> str:
-        """Return a digest of what csv files say of the clips of a split; those of a download never change."""
+        """Return a digest of the csv rows about the clips of a split; "" for a download, which never changes."""
         known = self.dataset(dataset)
         if known.fetched:
             return ""
@@ -105,13 +105,13 @@ class DataPlan:
         return Path(self.config.resolve_pool(pool).root or f"results/external/{pool}/recordings")
 
     def pool_sources(self, pool: str) -> list[str]:
-        """Return what tells of other clips of a pool."""
+        """Return the folders and tables that change when clips or labels of a pool change."""
         return self.config.resolve_pool(pool).listing.watched(self.pool_root(pool))
 
     def shard_contents(self, pool: str, shard: str, recorded: str) -> str:
-        """Return what tells whether a packed shard must be packed again: other clips, another text.
+        """Return a text that changes with the clips of a shard, for the params of the rule that packs it.
 
-        One more file changes the manifest of the whole pool, but one shard.
+        Adding a file changes the manifest of the whole pool, but the clips of one shard only.
 
         Args:
             recorded: what this function returned when the shard was packed.

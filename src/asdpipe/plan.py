@@ -113,7 +113,7 @@ class Plan(DataPlan):
         return self.folder(dataset, self.model_owner(method, int(stage)), seed, stage)
 
     def folder(self, dataset: str, method: str, seed: str, stage: str | int) -> str:
-        """Return the folder of what is a method's own in a stage."""
+        """Return the folder of a method's own results of a stage."""
         return STAGE.format(dataset=dataset, method=method, seed=seed, stage=stage)
 
     def _check_stage(self, method: str, stage: str) -> None:
@@ -131,7 +131,7 @@ class Plan(DataPlan):
             )
 
     def _own(self, what: str, owner: str, dataset: str, method: str, seed: str, stage: str) -> None:
-        """Refuse to make once more what another method owns.
+        """Refuse to make again what another method owns.
 
         Raises:
             UserError: names the folder of the owner.

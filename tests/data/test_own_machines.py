@@ -205,7 +205,7 @@ def test_the_csv_may_have_another_name_which_must_exist(own):
     ("text", "words"),
     [
         ("file,lable\n", "line 1: unknown column 'lable'; did you mean 'label'?"),
-        ("file,domain,Domain\n", "line 1: column 'domain' stands there twice"),
+        ("file,domain,Domain\n", "line 1: column 'domain' occurs twice"),
         ("label\nnormal\n", "line 1: the column 'file' is missing"),
         ("", "is empty; its first line names the columns: file"),
         ("file\nfan/test/none.wav\n", "line 2: fan/test/none.wav is no audio file in train/ or test/"),

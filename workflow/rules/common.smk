@@ -187,7 +187,7 @@ def shard_contents(wildcards):
 
 
 def options(**values):
-    """Return command-line options for the inputs that there are."""
+    """Return command-line options, one for every file."""
     return " ".join(
         f"--{name.replace('_', '-')} {file}"
         for name, files in values.items()

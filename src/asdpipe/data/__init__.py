@@ -1,1 +1,1 @@
-"""Where sound comes from: manifests and waveforms."""
+"""Recordings: manifests, decoding, packed waveforms, data sets and pools."""

@@ -1,4 +1,4 @@
-"""Manifests: one row per audio file, with what folder and file name say of it."""
+"""Manifests: one row per audio file, with the facts that folder and file name give."""
 
 import hashlib
 import json

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class Clip(NamedTuple):
-    """What the place of a file says."""
+    """The facts that the location of a file gives."""
 
     path: Path
     machine: str
@@ -50,7 +50,7 @@ class Clip(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the csv says of a file, or what holds without it."""
+    """The facts that the csv gives for a file, or the defaults without it."""
 
     domain: str | None = None
     section: str = "00"
@@ -397,7 +397,7 @@ def _columns(names: list[str], where: str) -> list[str]:
             message = f"{where}: unknown column {short(name)!r}; did you mean {nearest!r}?"
             raise UserError(f"{message} There are: {', '.join(COLUMNS)}")
         if columns.count(column) > 1:
-            raise UserError(f"{where}: column {column!r} stands there twice")
+            raise UserError(f"{where}: column {column!r} occurs twice")
     if "file" not in columns:
         raise UserError(f"{where}: the column 'file' is missing; it names the audio file of each row")
     return columns

@@ -31,7 +31,7 @@ PLAIN = (
     # All operators of arithmetic, but not "|", which makes unions of types.
     *(ast.unaryop, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.expr_context),
 )
-# Names of parts that are no definition: the whole module, and its top-level statements that define nothing.
+# Names of parts that are not definitions: the whole module, and its top-level statements that define nothing.
 WHOLE = "*"
 REST = ""
 
@@ -129,7 +129,7 @@ def _content(part: Part) -> tuple[str, set[Part]]:
     for each in imports:
         names = [each.bound + dotted[len(each.name) :] for dotted in used.get(each.name, [])]
         if not names or (name == REST and each in local):
-            # Nobody knows what is used of it: imported for its own sake, or for other definitions ("try: import").
+            # Its used parts are unknown: it is imported for side effects, or by another statement ("try: import").
             names.append(each.loaded)
         parts.update(filter(None, map(_part, names)))
     # Importing a module runs the module, the modules that it imports, and the packages around it.

@@ -105,7 +105,7 @@ def _candidates(files: Sequence[Path], names: pa.StringArray, machines: Sequence
     """Read the scores of all shards.
 
     Raises:
-        UserError: they are of clips or machine types that are not there.
+        UserError: they name unknown clips or machine types.
     """
     if not files:
         raise UserError("select needs --scores, unless it is to draw at random (external.selection: random)")

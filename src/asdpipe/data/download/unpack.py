@@ -82,7 +82,7 @@ def _check_entries(archive: Path, listing: list[zipfile.ZipInfo], machine: str) 
         raise UserError(f"{archive}: entry {twice!r} is there twice, if only in other case; it was not unpacked")
     total = sum(entry.file_size for entry in listing)
     if total > MOST_BYTES or total > HIGHEST_RATIO * archive.stat().st_size:
-        raise UserError(f"{archive}: would unpack to {total} bytes, which is not what recordings do")
+        raise UserError(f"{archive}: would unpack to {total} bytes, too many for recordings")
     return entries
 
 
