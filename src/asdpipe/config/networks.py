@@ -69,6 +69,13 @@ class LogMel(_Network):
     kind: Literal["log_mel"] = "log_mel"
 
 
+class Mfcc(_Network):
+    """Mean and standard deviation of 40 MFCCs, without training."""
+
+    target: ClassVar = EXTRACTORS["mfcc"]
+    kind: Literal["mfcc"] = "mfcc"
+
+
 class Autoencoder(_Network):
     """The autoencoder of the DCASE baseline, one per machine type."""
 
@@ -179,7 +186,7 @@ class Ced(_Encoder):
 
 
 Network = Annotated[
-    MultiResolution | LogMel | Autoencoder | Beats | AudioMae | MaskedAudioMae | Ced,
+    MultiResolution | LogMel | Mfcc | Autoencoder | Beats | AudioMae | MaskedAudioMae | Ced,
     Field(discriminator="kind"),
     with_kind("network"),
 ]

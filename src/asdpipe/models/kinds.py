@@ -5,6 +5,7 @@ EXTRACTORS = {
     "multi_resolution": "asdpipe.models.multi_resolution.MultiResolutionNetwork",
     "log_mel": "asdpipe.models.log_mel.LogMelStatistics",
     "autoencoder": "asdpipe.models.autoencoder.Autoencoders",
+    "mfcc": "asdpipe.models.mfcc.MfccStatistics",
     "beats": "asdpipe.models.beats.Beats",
     "audio_mae": "asdpipe.models.audio_mae.AudioMae",
     "masked_audio_mae": "asdpipe.models.masked_audio_mae.MaskedAudioMae",
