@@ -54,6 +54,9 @@ CLIPS = pd.DataFrame(
     }
 )
 
+CANDIDATES = pd.DataFrame({"clip_id": "a", "machine": "fan", "domain": "source", "rank": [1, 2], "label": ["x", "y"]})
+CANDIDATES = CANDIDATES.assign(confidence=[None, -0.5])
+
 
 def test_a_flipped_bit_is_no_other_number(tmp_path):
     file = tmp_path / "t.parquet"
@@ -87,6 +90,9 @@ def test_a_flipped_bit_is_no_other_number(tmp_path):
         ("thresholds", FRAME.assign(threshold=np.inf), None),
         ("thresholds", FRAME.assign(threshold=np.nan), "1 rows have no threshold"),
         ("thresholds", pd.concat([FRAME, FRAME]), "a machine is there twice"),
+        ("pseudo_labels", CANDIDATES, None),
+        ("pseudo_labels", CANDIDATES.assign(rank=1), "a clip_id with the same rank is there twice"),
+        ("pseudo_labels", CANDIDATES.assign(label=None), "2 rows have no label"),
         ("embeddings", pd.DataFrame({"clip_id": ["a"], "embedding": [[]]}), "a list of embedding is empty"),
     ],
 )

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from asdpipe.method.classes import AttributeLabels, Clip, ClipClass, MachineLabels, PseudoLabels, class_indices
+from asdpipe.method.classes import (
+    AttributeLabels,
+    Clip,
+    ClipClass,
+    MachineLabels,
+    PseudoLabels,
+    TopMLabels,
+    class_indices,
+)
 
 LABELLERS = {"machine": MachineLabels(), "attribute": AttributeLabels()}
 
@@ -80,6 +88,32 @@ def test_an_external_class_is_not_the_machines_own_even_with_the_same_name():
     assert len({*index.tolist()}) == 3
     found = {(each.origin, each.name) for each in classes}
     assert found == {("original", "fan_x"), ("external", "fan_x"), ("external", "fan_y")}
+
+
+def test_composite_labels_are_part_of_the_class():
+    clip = Clip("clip", "fan", "02", "source", "m-n_W", ("b", "c", "a"))
+    assert TopMLabels(1, "ranked")(clip).name == "fan_b"
+    assert TopMLabels(2, "ranked")(clip).name == "fan_b_c"
+    assert TopMLabels(3, "sorted")(clip).name == "fan_a_b_c"
+    assert TopMLabels(9, "ranked")(clip) == ClipClass("original", "fan", candidates=("b", "c", "a"))
+    # With pseudo-labels of the first paper.
+    both = PseudoLabels(TopMLabels(2, "ranked"), {"clip": "3"})
+    assert both.num_candidates == 2
+    assert both(clip).name == "fan_source_3_b_c"
+
+
+def test_composite_labels_with_one_name_stay_two():
+    clips = [Clip("x", "fan", None, "source", None, given) for given in (("a_b", "c"), ("a", "b_c"), ("a", "b", "c"))]
+    labelled = [TopMLabels(3, "ranked")(clip) for clip in clips]
+    assert {each.name for each in labelled} == {"fan_a_b_c"}
+    assert len(class_indices(labelled)[1]) == 3
+
+
+def test_the_label_of_a_clip_is_its_section_and_its_attributes():
+    assert Clip("x", "fan", "02", "source", "m-n_W").own_label == "02_m-n_W"
+    assert Clip("x", "fan", None, "source", "m-n_W").own_label == "m-n_W"
+    assert Clip("x", "fan", "02", "source", None).own_label == "02"
+    assert Clip("x", "fan", None, "source", None).own_label is None
 
 
 def test_indices_are_dense_name_their_class_and_do_not_depend_on_the_order():

@@ -1,11 +1,10 @@
 """The table of labels of a stage."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from asdpipe.errors import UserError
-from asdpipe.method.classes import AttributeLabels, ClipClass, MachineLabels
+from asdpipe.method.classes import AttributeLabels, ClipClass, MachineLabels, TopMLabels
 from asdpipe.training.labels import assemble_labels
 
 
@@ -28,7 +27,7 @@ CLIPS = manifest(
 
 
 def clusters(table: pd.DataFrame, *cluster: int) -> pd.DataFrame:
-    return pd.DataFrame({"clip_id": table.clip_id[::-1].to_numpy(), "cluster": np.array(cluster[::-1], dtype=np.int32)})
+    return pd.DataFrame({"clip_id": table.clip_id[::-1].to_numpy(), "rank": 1, "label": [*map(str, cluster[::-1])]})
 
 
 def external(*rows: tuple[str, str]) -> pd.DataFrame:
@@ -118,6 +117,54 @@ def test_two_classes_with_one_name_stay_two():
     by_name, others = assemble_labels(looks_alike[:1], AttributeLabels())
     assert by_cluster.class_name.tolist() == by_name.class_name.tolist() == ["fan_source_1"]
     assert classes != others
+
+
+def ranked(*labels: str) -> pd.DataFrame:
+    """Return candidates of the clips of CLIPS, one letter each, in no order."""
+    rows = [
+        (clip_id, rank + 1, label)
+        for clip_id, of in zip(CLIPS.clip_id, labels, strict=True)
+        for rank, label in enumerate(of)
+    ]
+    return pd.DataFrame(rows, columns=["clip_id", "rank", "label"]).sample(frac=1, random_state=0)
+
+
+CANDIDATES = ("abc", "bac", "abd", "a", "ab", "ab")
+
+
+def test_composite_labels_are_the_best_candidates_and_the_machine_type():
+    table, classes = assemble_labels(CLIPS, TopMLabels(2, "ranked"), candidates=ranked(*CANDIDATES))
+    assert table.class_name.tolist() == ["fan_a_b", "fan_b_a", "fan_a_b", "pump_a", "pump_a_b", "pump_a_b"]
+    assert_indices_mean_the_names(table, classes)
+    as_sets, _ = assemble_labels(CLIPS, TopMLabels(2, "sorted"), candidates=ranked(*CANDIDATES))
+    assert as_sets.class_name.tolist()[:3] == ["fan_a_b"] * 3
+    first, _ = assemble_labels(CLIPS, TopMLabels(1, "ranked"), candidates=ranked(*CANDIDATES))
+    assert first.class_name.tolist() == ["fan_a", "fan_b", "fan_a", *["pump_a"] * 3]
+
+
+def test_composite_labels_with_pseudo_labels_and_external_clips():
+    given = clusters(CLIPS, 3, 3, 0, 1, 2, 2), external(("pump", "/m/1"))
+    table, classes = assemble_labels(CLIPS, TopMLabels(1, "ranked"), *given, ranked(*CANDIDATES))
+    assert table.class_name.tolist()[:2] == ["fan_source_3_a", "fan_target_3_b"]
+    assert table.class_name.tolist()[-1] == "pump_/m/1"
+    assert_indices_mean_the_names(table, classes)
+
+
+def test_clips_with_fewer_candidates_than_m_are_counted_in_the_log(caplog):
+    caplog.set_level("INFO")
+    assemble_labels(CLIPS, TopMLabels(3, "ranked"), candidates=ranked(*CANDIDATES))
+    assert caplog.messages == ["pump: 3 clips have fewer than M = 3 candidates; theirs are all used"]
+
+
+def test_missing_and_damaged_candidates_are_named():
+    def refused(candidates: pd.DataFrame | None, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            assemble_labels(CLIPS, TopMLabels(2, "ranked"), candidates=candidates)
+
+    whole = ranked(*CANDIDATES)
+    refused(None, "labels: top_m needs candidates: give --candidates")
+    refused(whole[whole.clip_id != "pump/4"], "the candidates lack 1 training clips, e.g. pump/4; delete them and run")
+    refused(whole[whole["rank"] != 1], "the ranks of the candidates of a clip are not 1, 2, and so on")
 
 
 def test_indices_do_not_depend_on_the_order_of_clips():

@@ -213,7 +213,7 @@ def test_labels_of_a_stage_follow_from_the_stage_before(run: Path) -> None:
         before = run / FOLDER / f"stage{stage - 1}"
         pseudo = pd.read_parquet(before / "pseudo_labels.parquet").set_index("clip_id")
         original = labels[labels.origin == "original"]
-        expected = [f"{clip.machine}_{clip.domain}_{pseudo.cluster[clip.clip_id]}" for clip in original.itertuples()]
+        expected = [f"{clip.machine}_{clip.domain}_{pseudo.label[clip.clip_id]}" for clip in original.itertuples()]
         assert original.class_name.tolist() == expected
         selected = pd.read_parquet(before / "selected.parquet")
         external = labels[labels.origin == "external"]

@@ -113,7 +113,11 @@ COLUMNS: dict[str, dict[str, Column]] = {
         **_CLIP_ID,
         **_MACHINE,
         domain=Column(pa.string(), "source or target"),
-        cluster=Column(pa.int32(), "index within machine type and domain"),
+        rank=Column(pa.int32(), "1 for the clip's best candidate"),
+        label=Column(pa.string(), "the candidate; of k-means the number of the cluster within machine type and domain"),
+        confidence=Column(
+            pa.float64(), "probability, or distance with its sign changed; null for k-means", nullable=True
+        ),
     ),
 }
 
@@ -132,8 +136,9 @@ WORDS = {
     "part": ("dev", "eval"),
     "origin": ("original", "external"),
 }
-# Columns that must be unique. Tables of pools are not checked: they may have millions of rows.
+# Columns that are unique together. Tables of pools are not checked: they may have millions of rows.
 KEYS = {
-    **dict.fromkeys(("clips", "embeddings", "scores", "pseudo_labels", "selected"), "clip_id"),
-    "thresholds": "machine",
+    **dict.fromkeys(("clips", "embeddings", "scores", "selected"), ("clip_id",)),
+    "pseudo_labels": ("clip_id", "rank"),
+    "thresholds": ("machine",),
 }

@@ -131,6 +131,6 @@ def _problems(name: str, table: pa.Table) -> Iterator[str]:
             yield f"a list of {column} is empty"
         if column in WORDS and (unknown := set(pc.unique(values).to_pylist()) - {*WORDS[column], None}):
             yield f"{column} is {short(min(unknown))!r}, not {' or '.join(WORDS[column])}"
-    key = KEYS.get(name)
-    if key in table.column_names and len(pc.unique(table[key])) < len(table):
-        yield f"a {key} is there twice"
+    key = KEYS.get(name, ())
+    if key and {*key} <= {*table.column_names} and table.group_by(key).aggregate([]).num_rows < len(table):
+        yield f"a {' with the same '.join(key)} is there twice"

@@ -10,7 +10,7 @@ from asdpipe.config.base import Name, Section, canonical_json
 from asdpipe.config.data import Decoding
 from asdpipe.config.inference import Backend, Inference
 from asdpipe.config.iteration import External, PseudoLabels
-from asdpipe.config.labels import Labels, MachineLabels
+from asdpipe.config.labels import Candidates, Labels, MachineLabels
 from asdpipe.config.losses import Loss, Subspace, Triplet
 from asdpipe.config.networks import Autoencoder, MultiResolution, Network
 from asdpipe.config.training import ClipTraining, FrameTraining, NoTraining, Training
@@ -21,7 +21,9 @@ class Sections(Section):
     """The sections of a method, one per part of the paper."""
 
     labels: Labels = Field(
-        MachineLabels(), description="Classes: machine types only (unlabelled), or machine, section and attributes."
+        MachineLabels(),
+        description="Classes: machine types only (unlabelled); machine, section and attributes; or composites of the "
+        "best candidate labels of each clip.",
     )
     network: Network = MultiResolution()
     loss: Loss = Subspace()
@@ -100,6 +102,12 @@ class SelectSettings(Section):
     """Settings of the selection of external clips."""
 
     external: External
+
+
+class RankLabelsSettings(Section):
+    """Settings of candidate labels: without M and order, on which candidates do not depend."""
+
+    candidates: Candidates
 
 
 class PseudoLabelSettings(Section):

@@ -5,7 +5,13 @@ from typing import Any
 
 from asdpipe.config.base import Section
 from asdpipe.config.data import DownloadSettings, LabelSettings, settings_of
-from asdpipe.config.method import ExternalScoreSettings, NetworkSettings, PseudoLabelSettings, SelectSettings
+from asdpipe.config.method import (
+    ExternalScoreSettings,
+    NetworkSettings,
+    PseudoLabelSettings,
+    RankLabelsSettings,
+    SelectSettings,
+)
 
 # Steps with settings of a pool.
 POOL_STEPS = {"generate_pool", "list_pool_clips", "pack_pool", "pack_selected", "score_external"}
@@ -33,6 +39,7 @@ def step_settings(step: str, dataset: Any, pool: Any, method: Any) -> Section:
         "score": lambda: method.score_settings(),  # noqa: PLW0108
         "score_external": lambda: ExternalScoreSettings(decoding=pool.decoding, similarity=method.inference.similarity),
         "select": lambda: SelectSettings(external=method.external),
+        "rank_labels": lambda: RankLabelsSettings(candidates=method.labels.candidates),
         "pseudo_label": lambda: PseudoLabelSettings(pseudo_labels=method.pseudo_labels),
     }
     return sections.get(step, Section)()

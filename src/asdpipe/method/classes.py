@@ -1,4 +1,4 @@
-"""The class of every training clip of a stage (paper §4.1.1, §4.2, §5.4).
+"""The class of every training clip of a stage (paper §4.1.1, §4.2, §5.4; second paper, §3.2).
 
 A class is identified by its parts. Its name, the parts joined by underscores, is for people only: two classes may have
 the same name, such as (fan, "01_x") and (fan_01, "x").
@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from asdpipe.method.composite_labels import Order, composite
 
 
 class Clip(NamedTuple):
@@ -21,6 +23,13 @@ class Clip(NamedTuple):
     domain: str
     attributes: str | None
     """Operating state; None if unknown."""
+    candidates: tuple[str, ...] = ()
+    """Candidate labels, the best first (second paper)."""
+
+    @property
+    def own_label(self) -> str | None:
+        """Section and attributes, as far as the clip has them; None if it has neither."""
+        return "_".join(filter(None, (self.section, self.attributes))) or None
 
 
 class ClipClass(NamedTuple):
@@ -35,11 +44,13 @@ class ClipClass(NamedTuple):
     pseudo_label: str = ""
     label: str = ""
     """Label of an external clip; the same label at two machine types gives two classes."""
+    candidates: tuple[str, ...] = ()
+    """The candidates of a composite label."""
 
     @property
     def name(self) -> str:
         """The parts except ``origin``, joined by underscores."""
-        return "_".join(filter(None, self[1:]))
+        return "_".join(filter(None, (*self[1:-1], *self.candidates)))
 
 
 class Labeller(Protocol):
@@ -47,6 +58,8 @@ class Labeller(Protocol):
 
     needs_attributes: bool
     """Whether every clip must have attributes."""
+    num_candidates: int
+    """How many candidate labels of a clip it uses, if the clip has so many."""
 
     def __call__(self, clip: Clip) -> ClipClass:
         """Return the class of an original training clip."""
@@ -56,6 +69,7 @@ class MachineLabels:
     """The class is the machine type (unlabelled setting)."""
 
     needs_attributes = False
+    num_candidates = 0
 
     def __call__(self, clip: Clip) -> ClipClass:
         """Return the class of a clip."""
@@ -66,10 +80,30 @@ class AttributeLabels:
     """The class is machine type, section and operating state (labelled setting, §5.4)."""
 
     needs_attributes = True
+    num_candidates = 0
 
     def __call__(self, clip: Clip) -> ClipClass:
         """Return the class of a clip."""
         return ClipClass("original", clip.machine, clip.section or "", clip.attributes or "")
+
+
+class TopMLabels:
+    """The class is the machine type and the composite of the clip's best candidate labels (second paper, §3.2).
+
+    Args:
+        m: candidates per clip; a clip with fewer has all of its own.
+        order: "ranked" as in the paper, "sorted" for classes that do not depend on the order of candidates.
+    """
+
+    needs_attributes = False
+
+    def __init__(self, m: int, order: Order) -> None:
+        self.num_candidates, self.order = m, order
+
+    def __call__(self, clip: Clip) -> ClipClass:
+        """Return the class of a clip."""
+        composed = composite(clip.candidates, self.num_candidates, self.order)
+        return ClipClass("original", clip.machine, candidates=composed)
 
 
 class PseudoLabels:
@@ -82,7 +116,7 @@ class PseudoLabels:
 
     def __init__(self, labeller: Labeller, by_clip: Mapping[str, str]) -> None:
         self.labeller, self.by_clip = labeller, by_clip
-        self.needs_attributes = labeller.needs_attributes
+        self.needs_attributes, self.num_candidates = labeller.needs_attributes, labeller.num_candidates
 
     def __call__(self, clip: Clip) -> ClipClass:
         """Return the class of a clip."""

@@ -2,6 +2,8 @@
 
 import logging
 
+import numpy as np
+
 from asdpipe.artifacts.tables import write_table
 from asdpipe.artifacts.vectors import embedded_clips
 from asdpipe.config.base import read_settings
@@ -38,4 +40,5 @@ def pseudo_label(settings: Settings, seed: Number, clips: InFile, embeddings: In
             # Attributes are only used here to report how good the pseudo-labels are.
             ari[machine] = pseudo_label_ari(part.attributes, part.domain + "_" + part.cluster.astype(str))
             logger.info("%s: adjusted Rand index against the attributes %.3f", machine, ari[machine])
-    write_table("pseudo_labels", table, labels, {"ari": ari})
+    candidates = table.assign(rank=1, label=table.cluster.astype(str), confidence=np.nan)
+    write_table("pseudo_labels", candidates, labels, {"ari": ari})

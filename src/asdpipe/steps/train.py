@@ -51,6 +51,7 @@ def train(
     history: OutFile,
     pseudo_labels: MaybeFile = None,
     selected: MaybeFile = None,
+    candidates: MaybeFile = None,
     pool_index: PoolFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
     pool_samples: PoolFiles = [],  # noqa: B006
     device: Device = "auto",
@@ -63,6 +64,7 @@ def train(
         num_samples: length that clips are tiled or cut to.
         clips, index, samples: of the training clips.
         pseudo_labels, selected: from the previous stage; none in stage 1.
+        candidates: ranked labels of the training clips, from rank_labels; none if the classes use none.
         pool_index, pool_samples: all shards of the pool, needed with ``selected``.
     """
     used = read_settings(TrainingSettings, settings)
@@ -74,6 +76,7 @@ def train(
         used.labeller(),
         None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
         None if external is None else external[external.clip_id.isin(waveforms.clip_ids[waveforms.in_pool])],
+        None if candidates is None else read_table("pseudo_labels", candidates),
     )
     counts = table.origin.value_counts()
     logger.info("stage %d: %s clips in %d classes", stage, counts.to_dict(), len(classes))
