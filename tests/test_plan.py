@@ -129,6 +129,13 @@ INDEX = [f"{POOL}/{shard}/waveforms.parquet" for shard in (0, 1)]
 SAMPLES = [f"{POOL}/{shard}/waveforms.int16" for shard in (0, 1)]
 
 
+def test_candidates_are_ranked_from_training_clips_for_methods_whose_classes_are_made_of_them() -> None:
+    plan = with_methods(mine={"parent": "ba", "labels": "top_m"})
+    assert plan.rank_labels("tiny", "mine") == TRAIN
+    with pytest.raises(UserError, match="ba has no candidate labels"):
+        plan.rank_labels("tiny", "ba")
+
+
 def test_what_trainings_take() -> None:
     assert PLAN.train(**run("ba_trp", 1)) == TRAIN
     before = folder("ba_trp_ps_ex", 1)

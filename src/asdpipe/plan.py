@@ -155,6 +155,16 @@ class Plan(DataPlan):
 
     # ---------------------------------------------------------------- stages
 
+    def rank_labels(self, dataset: str, method: str) -> Inputs:
+        """Return what candidate labels are ranked from: the training clips.
+
+        Raises:
+            UserError: the classes of the method are not made of candidates.
+        """
+        if not self.method(method).labels.needs_candidates:
+            raise UserError(f"{method} has no candidate labels: its classes are not made of them (labels: top_m)")
+        return self.split_files(dataset, "train")
+
     def train(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what a training takes: training clips, and from the stage before pseudo-labels and external clips.
 

@@ -46,7 +46,7 @@ def test_full_size_is_18_seconds_and_five_seeds():
     assert config.stages == 5
 
 
-@pytest.mark.parametrize("name", ["config", "real-mini", "full", "own"])
+@pytest.mark.parametrize("name", ["config", "real-mini", "full", "own", "top_m"])
 def test_shipped_files_are_valid(name):
     read_config([ROOT / f"config/{name}.yaml"], {"data_root": "somewhere"})
 

@@ -39,10 +39,11 @@ def kind_of(step: str) -> Any:
 
 
 def settings_of_all_kinds(step: str) -> set[str]:
-    """Return the settings of a step for every format of data set and pool, and for every known method."""
+    """Return the settings of a step for every format of data set and pool, and for methods of all kinds."""
     datasets = [TypeAdapter(Dataset).validate_python(values) for values in DATASETS]
     pools = [TypeAdapter(Pool).validate_python(values) for values in POOLS]
-    config = Config(dataset="demo", datasets={"demo": {"format": "demo"}})
+    top_m = {"parent": "ba", "labels": "top_m"}
+    config = Config(dataset="demo", datasets={"demo": {"format": "demo"}}, methods={"top_m": top_m})
     methods = [config.resolve_method(name) for name in config.methods]
     found = set()
     for number in range(max(len(datasets), len(methods))):
@@ -50,8 +51,9 @@ def settings_of_all_kinds(step: str) -> set[str]:
         try:
             found.add(as_json(step_settings(step, *chosen)))
         except (AttributeError, ValidationError):
-            # Only generated data sets and pools have the settings of these steps, only DCASE's those of a download.
-            assert step in ("generate_dataset", "generate_pool", "download")
+            # Only generated data sets and pools have the settings of these steps, only DCASE's those of a download, and
+            # only some methods candidate labels.
+            assert step in ("generate_dataset", "generate_pool", "download", "rank_labels")
     return found
 
 

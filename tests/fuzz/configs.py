@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case
 
-FILES = ("config.yaml", "full.yaml", "own.yaml", "real-mini.yaml")
+FILES = ("config.yaml", "full.yaml", "own.yaml", "real-mini.yaml", "top_m.yaml")
 ODD: list[Any] = [
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, -(10**30), 0.5, 1e308, math.nan, math.inf, -math.inf),
     *("", " ", "none", "\0", "a\nb", "../..", "{data_root}/x", "-x", "ü" * 50, "x" * 200_000, "dcase2023", "ba"),

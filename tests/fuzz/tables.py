@@ -15,10 +15,13 @@ import soundfile
 
 from asdpipe.artifacts.schemas import SCHEMAS
 from asdpipe.artifacts.tables import read_table, write_table
+from asdpipe.config.base import as_json
+from asdpipe.config.labels import Candidates
+from asdpipe.config.method import RankLabelsSettings
 from asdpipe.config.schema import Config
 from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
-from asdpipe.method.classes import MachineLabels
+from asdpipe.method.classes import MachineLabels, TopMLabels
 from asdpipe.paper.results import read_auc
 from asdpipe.plan import Plan
 from asdpipe.steps.evaluate import evaluate
@@ -27,6 +30,7 @@ from asdpipe.steps.pack_clips import pack_clips
 from asdpipe.steps.pack_pool import pack_pool
 from asdpipe.steps.pack_selected import pack_selected
 from asdpipe.steps.pseudo_label import pseudo_label
+from asdpipe.steps.rank_labels import rank_labels
 from asdpipe.steps.represent import represent
 from asdpipe.steps.score import score
 from asdpipe.steps.select import select
@@ -114,6 +118,19 @@ def _labels(at: Place) -> None:
     write_table("labels", table, at("new_labels"))
 
 
+def _candidates(at: Place) -> None:
+    clips = packed_clips(at("train_clips"), at("waveforms"))
+    labeller = TopMLabels(2, "ranked")
+    table, _ = assemble_labels(clips, labeller, candidates=read_table("pseudo_labels", at("pseudo_labels")))
+    write_table("labels", table, at("new_labels"))
+
+
+def _rank_labels(at: Place) -> None:
+    text = as_json(RankLabelsSettings(candidates=Candidates(k2=2)))
+    inputs = at("train_clips"), at("waveforms"), at("samples")
+    rank_labels(text, 2048, 0, *inputs, at("new_pseudo_labels"), at("new_classes"), at("embeddings"))
+
+
 def _waveforms(at: Place) -> None:
     waveforms = Waveforms([(at("waveforms"), at("samples"))])
     refuse_short(waveforms, 2048)
@@ -183,6 +200,9 @@ STEPS: dict[tuple[str, str], Callable[[Place], None]] = {
     ("labels", "waveforms"): _labels,
     ("labels", "pseudo_labels"): _labels,
     ("labels", "selected"): _labels,
+    ("candidates", "pseudo_labels"): _candidates,
+    ("rank_labels", "train_clips"): _rank_labels,
+    ("rank_labels", "embeddings"): _rank_labels,
     ("waveforms", "waveforms"): _waveforms,
     ("evaluate", "clips"): _evaluate,
     ("evaluate", "scores"): _evaluate,

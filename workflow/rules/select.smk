@@ -1,4 +1,32 @@
-"""What a stage hands to the next: the pseudo-anomalous set and pseudo-labels."""
+"""Candidate labels for stage 1, and what a stage hands to the next: the pseudo-anomalous set and pseudo-labels."""
+
+
+rule rank_labels:
+    input:
+        unpack(planned(PLAN.rank_labels)),
+    output:
+        labels="results/{dataset}/{method}/seed{seed}/stage0/pseudo_labels.parquet",
+        classes="results/{dataset}/{method}/seed{seed}/stage0/label_classes.csv",
+    log:
+        "results/{dataset}/{method}/seed{seed}/stage0/logs/rank_labels.log",
+    benchmark:
+        "results/{dataset}/{method}/seed{seed}/stage0/benchmarks/rank_labels.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=growing(2500, per_mb=1),
+        runtime=growing(30, per_mb=0.01),
+    params:
+        code=code("rank_labels"),
+        settings=settings("rank_labels"),
+        num_samples=planned(PLAN.num_samples),
+        files=given,
+    message:
+        "Ranking candidate labels of {wildcards.dataset} for {wildcards.method}, seed {wildcards.seed}, log: {log}"
+    shell:
+        "python -m asdpipe --log {log} rank-labels --settings {params.settings:q} --num-samples {params.num_samples} "
+        "--seed {wildcards.seed} {params.files} --labels {output.labels} --classes {output.classes}"
 
 
 rule select:

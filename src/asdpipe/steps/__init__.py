@@ -11,6 +11,7 @@ STEPS = {
     "pack_clips": "Pack the training or the test clips of a data set.",
     "pack_pool": "Pack one shard of an external pool.",
     "pack_selected": "Pack the selected clips.",
+    "rank_labels": "Rank the candidate labels of every training clip.",
     "train": "Train one stage.",
     "embed": "Embed all clips of a split of a data set.",
     "represent": "Make representatives and selection thresholds.",
