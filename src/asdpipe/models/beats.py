@@ -202,7 +202,7 @@ class Beats(FeatureExtractor):
         if width % heads:
             message = f"width {width} is not a multiple of {heads} heads"
             raise ValueError(message)
-        self.num_samples = num_samples
+        self.num_samples, self.layers = num_samples, layers
         self.num_patches = num_patches(num_samples)
         self.embedding_shape = embedding_shape(pooling, width)
         self.pooling, self.layer_drop, self.layer_decay = pooling, layer_drop, layer_decay
@@ -247,20 +247,21 @@ class Beats(FeatureExtractor):
     def adopt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of an official or own checkpoint by their names here.
 
-        The classifier, blocks after ``layer`` and the official copies of the shared position bias are left out. A copy
-        that differs remains, as a tensor that does not exist here.
+        The classifier, blocks after ``layer`` and the official copies of the shared position bias are left out. What
+        else does not exist here remains: a copy that differs, and blocks of a checkpoint with more ``layers``.
         """
-        shared = tensors.get(f"encoder.layers.0.{SHARED}")
+        first = f"encoder.layers.0.{SHARED}"
         renamed = base_names(self)
         adopted = {}
         for name, tensor in tensors.items():
             block = re.match(r"encoder\.layers\.(\d{1,4})\.", name)
-            is_later = block is not None and int(block[1]) >= len(self.encoder.layers)
-            if name.startswith("predictor.") or is_later or (name.endswith(SHARED) and _is_copy(tensor, shared)):
+            is_later = block is not None and int(block[1]) in range(len(self.encoder.layers), self.layers)
+            is_copy = name.endswith(SHARED) and name != first and _are_equal(tensor, tensors.get(first))
+            if name.startswith("predictor.") or is_later or is_copy:
                 continue
             adopted[renamed.get(name, name)] = tensor
         return adopted
 
 
-def _is_copy(tensor: Tensor, of: Tensor | None) -> bool:
-    return of is not None and tensor is not of and tensor.dtype == of.dtype and tensor.equal(of)
+def _are_equal(tensor: Tensor, other: Tensor | None) -> bool:
+    return other is not None and tensor.dtype == other.dtype and tensor.equal(other)
