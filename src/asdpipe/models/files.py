@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import safetensors.torch
 from pydantic import BaseModel, Field, ValidationError
-from safetensors import SafetensorError
-from torch import Tensor
 
 from asdpipe.artifacts.files import file_digest, written
 from asdpipe.errors import UserError
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import build_extractor, described_extractor
+from asdpipe.models.pretrained import load_pretrained
+from asdpipe.models.tensors import check_tensors, read_tensors, write_tensors
 
 _REMEDY = "it is of another network or damaged: delete it and run again"
 
@@ -25,6 +24,8 @@ class Description(BaseModel):
     """Kind and arguments of the extractor."""
     num_samples: Annotated[int, Field(ge=1)]
     weights_sha256: str
+    pretrained_sha256: str | None = None
+    """Of the pre-trained weights that the training started from; None: it started from random ones."""
 
 
 def save_model(
@@ -35,32 +36,35 @@ def save_model(
     description: Path,
     **facts: Any,
 ) -> None:
-    """Write weights and description.
+    """Write weights and description; of an extractor with adapters on pre-trained weights, the adapters alone.
 
     Args:
         network, num_samples: settings to rebuild the extractor from.
-        facts: JSON-able facts about the training, stored in the description.
+        facts: JSON-able facts about the training, stored in the description; ``pretrained_sha256`` is the digest of
+            the pre-trained weights, if there are any.
     """
-    with written(weights) as temporary:
-        # Not save_file, whose errors do not distinguish a full disk.
-        tensors = {name: value.contiguous() for name, value in extractor.state_dict().items()}
-        temporary.write_bytes(safetensors.torch.save(tensors))
+    is_pretrained = facts.get("pretrained_sha256") is not None
+    write_tensors(extractor.saved_state() if is_pretrained else extractor.state_dict(), network, weights)
     content = {"network": network, "num_samples": num_samples, "weights_sha256": file_digest(weights), **facts}
     with written(description) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def load_model(weights: Path, description: Path) -> FeatureExtractor:
+def load_model(weights: Path, description: Path, pretrained: Path | None = None) -> FeatureExtractor:
     """Rebuild an extractor from weights and description, in evaluation mode.
 
     The files are not trusted: names, shapes and dtypes of the tensors are checked before the extractor is built.
 
+    Args:
+        pretrained: the weights that the training started from, needed if only adapters were saved.
+
     Raises:
-        UserError: a file is damaged, or the weights belong to another extractor.
+        UserError: a file is damaged, or the weights belong to another extractor; pre-trained weights are missing, or
+            are not those of the training.
     """
     content = _read_description(weights, description)
     context = {"num_samples": content.num_samples}
-    tensors = _read_weights(weights)
+    tensors, _ = read_tensors(weights, _REMEDY)
     try:
         # Items of a list, such as machine types, have weights each. A longer list is refused before it costs time.
         for key, value in content.network.items():
@@ -69,10 +73,26 @@ def load_model(weights: Path, description: Path) -> FeatureExtractor:
         expected = described_extractor(content.network, **context)
     except UserError as error:
         raise UserError(f"{description}: describes no possible network ({error}); delete it and run again") from None
-    _check_weights(weights, tensors, expected)
+    whole = expected.state_dict()
+    saved = whole if content.pretrained_sha256 is None else expected.saved_state()
+    check_tensors(weights, tensors, saved, _REMEDY, expected.may_be_nan)
     extractor = build_extractor(content.network, **context)
-    extractor.load_state_dict(tensors)
+    if len(saved) < len(whole):
+        load_pretrained(extractor, _same_pretrained(weights, content, pretrained), content.network)
+    extractor.load_state_dict(tensors, strict=False)
     return extractor.eval()
+
+
+def _same_pretrained(weights: Path, content: Description, pretrained: Path | None) -> Path:
+    """Return the file of the pre-trained weights, if it is that of the training."""
+    if pretrained is None:
+        message = f"{weights}: holds adapters alone; give the pre-trained weights they were trained on (--pretrained)"
+        raise UserError(message)
+    digest, wanted = file_digest(pretrained), str(content.pretrained_sha256)[:64]
+    if digest != wanted:
+        message = f"{pretrained}: is not the file that {weights} was trained on (SHA-256 {digest}, not {wanted})"
+        raise UserError(f"{message}; give that file, or delete {weights.name} and run again to train anew")
+    return pretrained
 
 
 def _read_description(weights: Path, description: Path) -> Description:
@@ -90,37 +110,3 @@ def _read_description(weights: Path, description: Path) -> Description:
         message = f"{weights}: is damaged, or is not the file that {description} describes (SHA-256 {digest}, not"
         raise UserError(f"{message} {content.weights_sha256[:64]}); delete both and run again")
     return content
-
-
-def _read_weights(weights: Path) -> dict[str, Tensor]:
-    try:
-        # safetensors holds numbers only; loading runs no code from the file.
-        return safetensors.torch.load_file(weights)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{weights}: is not a file of weights in safetensors ({error}); {_REMEDY}") from None
-
-
-def _check_weights(weights: Path, tensors: Mapping[str, Tensor], extractor: FeatureExtractor) -> None:
-    """Check that tensors have the names, shapes and dtypes of an extractor and are finite.
-
-    Args:
-        weights: file of the tensors, for messages.
-        extractor: on any device, including meta.
-
-    Raises:
-        UserError: they do not.
-    """
-    expected = extractor.state_dict()
-    if names := sorted(tensors.keys() ^ expected.keys()):
-        problem = "lacks" if names[0] in expected else "has an unknown tensor,"
-        raise UserError(f"{weights}: {problem} {names[0][:100]!r}, among {len(names)} that differ; {_REMEDY}")
-    for name, tensor in tensors.items():
-        found, wanted = ((value.dtype, tuple(value.shape)) for value in (tensor, expected[name]))
-        if found != wanted:
-            raise UserError(f"{weights}: {name} is {_shown(*found)}, not {_shown(*wanted)}; {_REMEDY}")
-        if tensor.is_floating_point() and not extractor.may_be_nan(name) and not tensor.isfinite().all():
-            raise UserError(f"{weights}: {name} is not finite; {_REMEDY}")
-
-
-def _shown(dtype: object, shape: tuple[int, ...]) -> str:
-    return f"{str(dtype).removeprefix('torch.')} {list(shape)}"

@@ -11,3 +11,5 @@ EXTRACTORS = {
     "masked_audio_mae": "asdpipe.models.masked_audio_mae.MaskedAudioMae",
     "ced": "asdpipe.models.ced.Ced",
 }
+# Arguments in which a network may differ from the one that its pre-trained weights come from.
+FREE = {"kind", "layer", "pooling", "lora", "frames"}
