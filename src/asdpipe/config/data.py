@@ -379,12 +379,13 @@ Dataset = Annotated[
 
 
 class Download(Section):
-    """Download sources of DCASE's recordings and ground truth."""
+    """Download sources of DCASE's recordings and ground truth, and of checkpoints."""
 
     zenodo: str = Field("https://zenodo.org", description="Base of the archives; a mirror serves the same paths.")
     github: str = Field(
         "https://raw.githubusercontent.com", description="Base of the ground truth; a mirror serves the same paths."
     )
+    huggingface: str = Field("https://huggingface.co", description="Fills {huggingface} in addresses of checkpoints.")
     checksums: Literal["published", "recorded"] = Field(
         "published",
         description="Published MD5s where there are any, else those recorded at the first download; or the latter "

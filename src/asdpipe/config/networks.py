@@ -1,24 +1,62 @@
 """The networks that map a clip to its embedding: a union on ``kind``."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from asdpipe.config.base import PositiveInt, Section, with_kind
-from asdpipe.models.kinds import EXTRACTORS
+from asdpipe.errors import UserError
+from asdpipe.models.kinds import EXTRACTORS, FREE
 
 
 class _Network(Section):
     takes_augment: ClassVar = False
     """Whether the network takes a function that augments its spectrogram."""
+    adopts: ClassVar[tuple[str, ...]] = ()
+    """Layouts of checkpoints, and kinds of networks, whose weights it can start from."""
 
-    has_adapters: ClassVar = False
-    """Whether a trained model holds changes of its pre-trained weights only, which are needed to load it."""
+    @property
+    def has_adapters(self) -> bool:
+        """Whether a trained model holds changes of its pre-trained weights only, which are needed to load it."""
+        return False
 
     @property
     def pretrained(self) -> str | None:
         """The checkpoint or method that the initial weights come from; None: they are random."""
         return None
+
+    def check_weights(self, file: Path | None) -> None:
+        """Refuse a step without the file of its pre-trained weights, or with a file that it does not use.
+
+        Raises:
+            UserError: says which option is missing or too much.
+        """
+        if self.pretrained is not None and file is None:
+            raise UserError(f"network.weights is {self.pretrained}: give its file (--pretrained)")
+        if self.pretrained is None and file is not None:
+            raise UserError(f"--pretrained: {file} is not used: network.weights names no weights")
+
+    def mismatch(self, origin: str, sizes: Mapping[str, Any]) -> str:
+        """Return why weights cannot be those of this network, and which key to change; "" if they may be.
+
+        Args:
+            origin: the layout of their checkpoint, or the kind of their network.
+            sizes: arguments of their network, as far as they are known.
+        """
+        if origin not in self.adopts:
+            known = " or ".join(self.adopts) or "no"
+            return f"it has weights of {origin}, but a network of this kind starts from {known} weights"
+        own = self.arguments()
+        for key in sorted((own.keys() & sizes.keys()) - FREE):
+            if own[key] != sizes[key]:
+                return f"its network has {key} = {sizes[key]}, but network.{key} is {own[key]}: set both to the same"
+        return ""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return kind and arguments of the extractor, JSON-able: all but where its weights come from."""
+        return self.model_dump(mode="json", exclude={"weights"})
 
     def misfit(self, num_samples: int) -> str:
         """Return why clips of this many samples cannot be used, and what to change; "" if they can."""
@@ -91,6 +129,10 @@ class Lora(Section):
 
 
 class _Transformer(_Network):
+    weights: str = Field(
+        min_length=1,
+        description="Initial weights: a name in checkpoints, or a method that trains such a network, or 'random'.",
+    )
     layers: int = Field(12, ge=1, le=64, description="Blocks of the whole network.")
     width: int = Field(768, ge=4, le=4096, multiple_of=4, description="Size of the tokens.")
     heads: int = Field(12, ge=1, le=64, description="Attention heads of a block; they divide width.")
@@ -104,6 +146,11 @@ class _Transformer(_Network):
             message = f"width {self.width} is not a multiple of {self.heads} heads"
             raise ValueError(message)
         return self
+
+    @property
+    def pretrained(self) -> str | None:
+        """The checkpoint or method that the initial weights come from; None: they are random."""
+        return None if self.weights == "random" else self.weights
 
 
 class _Encoder(_Transformer):
@@ -124,11 +171,23 @@ class Beats(_Encoder):
     """BEATs, a Transformer on patches of the log-mel spectrogram (Chen et al. 2023)."""
 
     target: ClassVar = EXTRACTORS["beats"]
+    adopts: ClassVar = ("beats",)
     kind: Literal["beats"] = "beats"
     width: int = Field(768, ge=16, le=4096, multiple_of=16, description="Size of the tokens.")
     ffn: int = Field(3072, ge=1, le=16384, description="Width of the hidden layer within a block.")
     patch_width: int = Field(512, ge=1, le=16384, description="Size of the embedding of a patch.")
     lora: Lora | None = Field(None, description="Train low-rank adapters instead of the network; none: no adapters.")
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether a trained model holds adapters alone: those of random weights are saved with these."""
+        return self.lora is not None and self.pretrained is not None
+
+    def misfit(self, num_samples: int) -> str:
+        """Return why clips of this many samples have no patch; "" if they have."""
+        # A patch has 16 windows of 400 samples, every 160, as in models/fbank.py.
+        fits = num_samples >= 400 + 15 * 160
+        return "" if fits else "clips are shorter than one patch of the spectrogram: use clips of 0.175 s or more"
 
 
 class _Frames(_Network):
@@ -150,6 +209,7 @@ class AudioMae(_Encoder, _Frames):
     """The encoder of AudioMAE, a vision Transformer on the log-mel spectrogram (Huang et al. 2022)."""
 
     target: ClassVar = EXTRACTORS["audio_mae"]
+    adopts: ClassVar = ("audio_mae", "masked_audio_mae")
     kind: Literal["audio_mae"] = "audio_mae"
 
 
@@ -157,6 +217,7 @@ class MaskedAudioMae(_Transformer, _Frames):
     """AudioMAE with its decoder, to pre-train the encoder (loss.kind masked_reconstruction)."""
 
     target: ClassVar = EXTRACTORS["masked_audio_mae"]
+    adopts: ClassVar = ("audio_mae", "masked_audio_mae")
     kind: Literal["masked_audio_mae"] = "masked_audio_mae"
     decoder_layers: int = Field(16, ge=1, le=64, description="Blocks of the decoder.")
     decoder_width: int = Field(512, ge=4, le=4096, multiple_of=4, description="Size of the decoder's tokens.")
@@ -174,6 +235,7 @@ class Ced(_Encoder):
     """CED-tiny, a small vision Transformer on the log-mel spectrogram, for CPUs (Dinkel et al. 2023)."""
 
     target: ClassVar = EXTRACTORS["ced"]
+    adopts: ClassVar = ("ced",)
     kind: Literal["ced"] = "ced"
     width: int = Field(192, ge=4, le=4096, multiple_of=4, description="Size of the tokens.")
     heads: int = Field(3, ge=1, le=64, description="Attention heads of a block; they divide width.")

@@ -156,7 +156,8 @@ def _describe(error: ErrorDetails, sources: Mapping[str, Any]) -> str:
         else:
             reason = f"unknown key {key!r}; did you mean {above + ''.join(nearest)!r}?"
     elif kind == "missing":
-        reason = f"key {key!r} is missing"
+        meaning = section.model_fields[str(keys[-1])].description if section else None
+        reason = f"key {key!r} is missing" + (f" ({meaning})" if meaning else "")
         if key == "dataset":
             reason += (
                 " (a file given with --configfile stands alone; to change a few keys of the demo use "

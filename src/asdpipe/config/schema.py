@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from pydantic_core import InitErrorDetails
 
 from asdpipe.config.base import Name, PositiveInt, Section, merge
+from asdpipe.config.checkpoints import KNOWN_CHECKPOINTS, Checkpoint
 from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, Download
 from asdpipe.config.method import KNOWN_METHODS, Method, Sections
 from asdpipe.config.pools import DemoPool, Pool
@@ -19,7 +20,7 @@ from asdpipe.data.dcase.years import YEARS
 from asdpipe.errors import UserError
 
 # Folders below results/ that do not belong to a data set.
-RESERVED = re.compile(r"data|external|tables|stage\d+")
+RESERVED = re.compile(r"checkpoints|data|external|tables|stage\d+")
 
 KNOWN_DATASETS: dict[str, Any] = {f"dcase{year}": {"format": "dcase", "year": year} for year in YEARS}
 
@@ -50,7 +51,9 @@ class Config(Sections):
         True, description="Run a step again when code that it uses has changed; false: only settings and inputs count."
     )
     tables: Tables = Tables()
-    data_root: str | None = Field(None, description="Fills {data_root} in the roots of data sets and pools.")
+    data_root: str | None = Field(
+        None, description="Fills {data_root} in the roots of data sets and pools, and in files of checkpoints."
+    )
     download: Download = Download()
     datasets: dict[Name, Dataset] = Field(
         {},
@@ -58,6 +61,11 @@ class Config(Sections):
         description="More data sets than dcase2020 to dcase2025, or changes of these, by name.",
     )
     pools: dict[Name, Pool] = Field({}, description="External pools by name.")
+    checkpoints: dict[Name, Checkpoint] = Field(
+        {},
+        validate_default=True,
+        description="Pre-trained weights by name: files in an official layout; changes of the known names, or more.",
+    )
     methods: dict[Name, dict[str, Any]] = Field(
         {},
         validate_default=True,
@@ -75,6 +83,11 @@ class Config(Sections):
     @classmethod
     def _with_known_datasets(cls, datasets: object) -> object:
         return merge(KNOWN_DATASETS, datasets) if isinstance(datasets, Mapping) else datasets
+
+    @field_validator("checkpoints", mode="before")
+    @classmethod
+    def _with_known_checkpoints(cls, checkpoints: object) -> object:
+        return merge(KNOWN_CHECKPOINTS, checkpoints) if isinstance(checkpoints, Mapping) else checkpoints
 
     @model_validator(mode="after")
     def _resolve_methods(self) -> Self:
@@ -189,14 +202,35 @@ class Config(Sections):
             return pool
         return pool.model_copy(update={"root": self._root(f"pools.{name}.root", pool.root)})
 
+    def resolve_checkpoint(self, name: str) -> Checkpoint:
+        """Return a checkpoint with ``{data_root}`` filled in; either its file or its address is set.
+
+        Raises:
+            UserError: no such checkpoint, neither file nor address, or data_root is missing.
+        """
+        if name not in self.checkpoints:
+            raise UserError(unknown("checkpoint", name, self.checkpoints))
+        checkpoint, key = self.checkpoints[name], f"checkpoints.{name}.file"
+        if checkpoint.file is not None:
+            return checkpoint.model_copy(update={"file": self._filled(key, checkpoint.file), "url": None})
+        if checkpoint.url is None:
+            example = f"--config 'checkpoints={{{name}: {{file: PATH}}}}'"
+            message = f"{key} is not set, and no address is known: give the file (docs/pretrained.md), {example}"
+            raise UserError(message)
+        return checkpoint
+
     def _root(self, key: str, root: str | None) -> str:
         if root is None:
             raise UserError(f"{key} is not set: give the folder of the recordings")
-        if "{data_root}" in root:
-            if self.data_root is None:
-                raise UserError(f"{key} is {root!r}, but data_root is not set: add --config data_root=FOLDER")
-            root = root.replace("{data_root}", self.data_root.rstrip("/"))
-        return root
+        return self._filled(key, root)
+
+    def _filled(self, key: str, path: str) -> str:
+        """Return a path with ``{data_root}`` filled in."""
+        if "{data_root}" not in path:
+            return path
+        if self.data_root is None:
+            raise UserError(f"{key} is {path!r}, but data_root is not set: add --config data_root=FOLDER")
+        return path.replace("{data_root}", self.data_root.rstrip("/"))
 
     def check(self) -> None:
         """Check rules that involve several sections.

@@ -3,9 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from typing import Annotated
-
-from typer import Option
 
 from asdpipe.artifacts.files import written
 from asdpipe.config.base import read_settings
@@ -14,9 +11,7 @@ from asdpipe.data.dcase.archives import archives, ground_truth_files
 from asdpipe.data.dcase.years import YEARS
 from asdpipe.data.download.dcase import DcaseFolder, Mirrors
 from asdpipe.errors import UserError
-from asdpipe.steps.options import OutFile, Settings, Text
-
-MirrorsJson = Annotated[str, Option(envvar="ASDPIPE_DOWNLOAD", help="The config's download section, as JSON.")]
+from asdpipe.steps.options import MirrorsJson, OutFile, Settings, Text
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +32,9 @@ def download(name: Text, root: Text, settings: Settings, index: OutFile, mirrors
     year = wanted.year
     zips = archives(year, wanted.parts, wanted.machines)
     truth = ground_truth_files(year, wanted.machines, wanted.parts, wanted.revealed_attributes)
-    folder = DcaseFolder(Path(root), Mirrors(**Download.model_validate_json(mirrors).model_dump()))
+    folder = DcaseFolder(
+        Path(root), Mirrors(**Download.model_validate_json(mirrors).model_dump(include=set(Mirrors._fields)))
+    )
     with folder.locked():
         folder.check_year(year, {archive.record for archive in archives(year, ("dev", "eval"))})
         missing = [archive for archive in zips if folder.entry(archive) is None]

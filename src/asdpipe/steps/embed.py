@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from asdpipe.artifacts.files import file_digest
@@ -17,6 +18,7 @@ from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import load_model
+from asdpipe.models.pretrained import load_pretrained
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import embed as embed_clips
@@ -37,6 +39,7 @@ def embed(
     embeddings: OutFile,
     weights: MaybeFile = None,
     description: MaybeFile = None,
+    pretrained: MaybeFile = None,
     device: Device = "auto",
 ) -> None:
     """Embed all clips of a split of a data set.
@@ -45,13 +48,22 @@ def embed(
         settings: of the network; num_samples: length that clips are tiled or cut to.
         clips, index, samples: of the split.
         weights, description: of the trained network; without them it is taken as it is.
+        pretrained: weights of a network that is not trained, or those that a network with adapters was trained on.
     """
     facts: dict[str, Any]
     if weights is not None and description is not None:
-        extractor, facts = load_model(weights, description), {"weights_sha256": file_digest(weights)}
+        extractor, facts = load_model(weights, description, pretrained), {"weights_sha256": file_digest(weights)}
     else:
-        network = read_settings(NetworkSettings, settings).network.model_dump(mode="json")
+        used = read_settings(NetworkSettings, settings).network
+        used.check_weights(pretrained)
+        network = used.arguments()
+        # Random weights of a network that is not trained are the same in every run.
+        torch.manual_seed(0)
         extractor, facts = build_extractor(network, num_samples=num_samples), {"network": network}
+        if pretrained is not None:
+            load_pretrained(extractor, pretrained, network)
+    if pretrained is not None:
+        facts["pretrained_sha256"] = file_digest(pretrained)
     waveforms = Waveforms([(index, samples)])
     refuse_short(waveforms, extractor.min_samples)
     if extractor.num_samples is not None:

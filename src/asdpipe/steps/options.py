@@ -19,6 +19,7 @@ Text = Annotated[str, Option()]
 Number = Annotated[int, Option(min=0)]
 Positive = Annotated[int, Option(min=1)]
 Settings = Annotated[str, Option(help="The config values that the step uses, as JSON.")]
+MirrorsJson = Annotated[str, Option(envvar="ASDPIPE_DOWNLOAD", help="The config's download section, as JSON.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one.")
 ]

@@ -40,6 +40,7 @@ def score_external(
     index: MaybeFile = None,
     samples: MaybeFile = None,
     pool_clips: MaybeFile = None,
+    pretrained: MaybeFile = None,
     shard: Number = 0,
     device: Device = "auto",
 ) -> None:
@@ -51,9 +52,10 @@ def score_external(
         settings: of the scores, and how files are decoded.
         index, samples: the packed shard; or
         pool_clips, shard: the list of the pool, and the shard whose files are decoded now.
+        pretrained: weights that a network with adapters was trained on.
         skipped: csv of its bad clips.
     """
-    extractor, centres = load_model(weights, description), read_representatives(representatives)
+    extractor, centres = load_model(weights, description, pretrained), read_representatives(representatives)
     clip_ids: list[str] = []
     bad: list[tuple[str, str]] = []
     waveforms: Iterable[NDArray[np.int16]]

@@ -19,8 +19,10 @@ from asdpipe.config.targets import targets
 from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.method.objectives import Sum
+from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model
+from asdpipe.models.pretrained import load_pretrained
 from asdpipe.provenance.code import code_digest
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, TorchCompile
 from asdpipe.training.batches import TrainingSet
@@ -52,6 +54,7 @@ def train(
     pseudo_labels: MaybeFile = None,
     selected: MaybeFile = None,
     candidates: MaybeFile = None,
+    pretrained: MaybeFile = None,
     pool_index: PoolFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
     pool_samples: PoolFiles = [],  # noqa: B006
     device: Device = "auto",
@@ -65,9 +68,11 @@ def train(
         clips, index, samples: of the training clips.
         pseudo_labels, selected: from the previous stage; none in stage 1.
         candidates: ranked labels of the training clips, from rank_labels; none if the classes use none.
+        pretrained: weights that the training starts from.
         pool_index, pool_samples: all shards of the pool, needed with ``selected``.
     """
     used = read_settings(TrainingSettings, settings)
+    used.network.check_weights(pretrained)
     external = None if selected is None else read_table("selected", selected)
     packs = [(index, samples), *zip(pool_index, pool_samples, strict=True)]
     waveforms = Waveforms(packs, [] if external is None else external.clip_id.tolist())
@@ -97,14 +102,22 @@ def train(
         groups,
         (table.domain == "target").to_numpy(),
     )
-    stated = used.model_dump(mode="json")
-    made_of = {"settings": stated, "num_samples": num_samples, "stage": stage, "seed": seed}
+    stated, network = used.model_dump(mode="json"), used.network.arguments()
+    facts = {} if pretrained is None else {"pretrained_sha256": file_digest(pretrained)}
+    made_of = facts | {"settings": stated, "num_samples": num_samples, "stage": stage, "seed": seed}
     made_of |= made_from(table, packs, code_digest("train", targets(stated)))
+
+    def build(**context: Any) -> FeatureExtractor:
+        extractor = build_extractor(network, num_samples=num_samples, **context)
+        if pretrained is not None:
+            load_pretrained(extractor, pretrained, network)
+        return extractor
+
     job = Job(
         data,
         table.machine.to_numpy(dtype=object),
-        stated["network"],
-        lambda **context: build_extractor(stated["network"], num_samples=num_samples, **context),
+        network,
+        build,
         lambda embedding_shape: Sum(used.objectives(embedding_shape, len(classes))),
         (seed, stage),
         pick_device(device),
@@ -126,6 +139,7 @@ def train(
         seed=seed,
         classes=[f"{each.origin}:{each.name}" for each in classes],
         training={name: value for name, value in stated.items() if name != "network"},
+        **facts,
     )
     for checkpoint in trained.checkpoints:
         checkpoint.remove()
