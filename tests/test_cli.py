@@ -21,6 +21,7 @@ HEAVY = {"torch", "torchaudio", "sklearn", "scipy.stats", "scipy.signal"}
 # What steps need of them; all others need none.
 NEEDED = {
     **{step: {"torch"} for step in ("train", "embed", "score_external")},
+    "import_checkpoint": {"torch", "torchaudio"},
     **{step: {"scipy.signal", "scipy.stats"} for step in ("generate_dataset", "generate_pool")},
     "pseudo_label": {"sklearn", "scipy.stats"},
 }

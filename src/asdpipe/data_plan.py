@@ -1,4 +1,4 @@
-"""Which files data sets and external pools are made of."""
+"""Which files data sets, external pools and pre-trained weights are made of."""
 
 import json
 from collections.abc import Sequence
@@ -163,3 +163,17 @@ class DataPlan:
         if pool is None:
             raise UserError(f"datasets.{dataset}.pool is not set: name the pool that external clips come from")
         return pool
+
+    # ---------------------------------------------------------------- pre-trained weights
+
+    def import_checkpoint(self, checkpoint: str) -> Inputs:
+        """Return the local file of a checkpoint; nothing if it is fetched.
+
+        Raises:
+            UserError: no such checkpoint, its file is not there, or neither file nor address is known.
+        """
+        file = self.config.resolve_checkpoint(checkpoint).file
+        if file is not None and not Path(file).is_file():
+            key = f"checkpoints.{checkpoint}.file"
+            raise UserError(f"{file}: there is no such file ({key}); give the path of the checkpoint")
+        return {} if file is None else {"file": file}

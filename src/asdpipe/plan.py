@@ -143,15 +143,16 @@ class Plan(DataPlan):
 
     # ---------------------------------------------------------------- settings
 
-    def settings(self, step: str, *, dataset: str = "", pool: str = "", method: str = "") -> str:
+    def settings(self, step: str, *, dataset: str = "", pool: str = "", method: str = "", checkpoint: str = "") -> str:
         """Return all settings that the results of a step depend on, as JSON that does not depend on the order of keys.
 
         Args:
-            dataset, pool, method: those that the step's rule is about.
+            dataset, pool, method, checkpoint: those that the step's rule is about.
         """
         known = self.dataset(dataset) if dataset else None
         from_pool = self.config.resolve_pool(pool or self.required_pool(dataset)) if step in POOL_STEPS else None
-        return as_json(step_settings(step, known, from_pool, self.method(method) if method else None))
+        weights = self.config.resolve_checkpoint(checkpoint) if checkpoint else None
+        return as_json(step_settings(step, known, from_pool, self.method(method) if method else None, weights))
 
     # ---------------------------------------------------------------- stages
 

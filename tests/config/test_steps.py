@@ -39,15 +39,16 @@ def kind_of(step: str) -> Any:
 
 
 def settings_of_all_kinds(step: str) -> set[str]:
-    """Return the settings of a step for every format of data set and pool, and for methods of all kinds."""
+    """Return the settings of a step for all formats of data sets and pools, kinds of methods, and checkpoints."""
     datasets = [TypeAdapter(Dataset).validate_python(values) for values in DATASETS]
     pools = [TypeAdapter(Pool).validate_python(values) for values in POOLS]
     top_m = {"parent": "ba", "labels": "top_m"}
     config = Config(dataset="demo", datasets={"demo": {"format": "demo"}}, methods={"top_m": top_m})
     methods = [config.resolve_method(name) for name in config.methods]
+    checkpoints = list(config.checkpoints.values())
     found = set()
     for number in range(max(len(datasets), len(methods))):
-        chosen = [several[number % len(several)] for several in (datasets, pools, methods)]
+        chosen = [several[number % len(several)] for several in (datasets, pools, methods, checkpoints)]
         try:
             found.add(as_json(step_settings(step, *chosen)))
         except (AttributeError, ValidationError):

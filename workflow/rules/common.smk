@@ -99,6 +99,7 @@ shell.prefix(
 wildcard_constraints:
     dataset=r"[^/]+",
     pool=r"[^/]+",
+    checkpoint=r"[^/]+",
     method=r"[^/]+",
     seed=r"\d+",
     stage=r"[1-9]\d*",
@@ -189,7 +190,7 @@ def shard_contents(wildcards):
 def options(**values):
     """Return command-line options, one for every file."""
     return " ".join(
-        f"--{name.replace('_', '-')} {file}"
+        f"--{name.replace('_', '-')} {shlex.quote(file)}"
         for name, files in values.items()
         for file in ([files] if isinstance(files, str) else files)
     )

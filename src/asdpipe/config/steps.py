@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asdpipe.config.base import Section
+from asdpipe.config.checkpoints import CheckpointSettings
 from asdpipe.config.data import DownloadSettings, LabelSettings, settings_of
 from asdpipe.config.method import (
     ExternalScoreSettings,
@@ -17,13 +18,14 @@ from asdpipe.config.method import (
 POOL_STEPS = {"generate_pool", "list_pool_clips", "pack_pool", "pack_selected", "score_external"}
 
 
-def step_settings(step: str, dataset: Any, pool: Any, method: Any) -> Section:
+def step_settings(step: str, dataset: Any, pool: Any, method: Any, checkpoint: Any = None) -> Section:
     """Return the settings of a step; an empty section if it has none.
 
     Args:
-        dataset, pool, method: Dataset, Pool and Method of the step, None where it has none.
+        dataset, pool, method, checkpoint: sections of the step, None where it has none.
     """
     sections: dict[str, Callable[[], Section]] = {
+        "import_checkpoint": lambda: settings_of(checkpoint, CheckpointSettings),
         "generate_dataset": lambda: dataset.recordings,
         "generate_pool": lambda: pool.recordings,
         "download": lambda: settings_of(dataset, DownloadSettings),

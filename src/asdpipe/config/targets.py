@@ -12,6 +12,7 @@ from asdpipe.config.losses import Loss, Triplet
 from asdpipe.config.networks import Network
 from asdpipe.config.pools import PoolListing
 from asdpipe.config.training import Training
+from asdpipe.models.kinds import EXTRACTORS
 
 BUILT: dict[str, Any] = {
     "labels": Labels,
@@ -34,6 +35,8 @@ def targets(settings: Mapping[str, Any]) -> list[str]:
         if name in settings:
             section = TypeAdapter(kind).validate_python(settings[name])
             found += [section.target, *section.further_targets]
+    if "layout" in settings:
+        found.append(EXTRACTORS[settings["layout"]])
     if "format" in settings:
         listing: Any = PoolListing if "shards" in settings else Listing
         own = {name: value for name, value in settings.items() if name not in OPTIONS}

@@ -3,6 +3,7 @@
 # Every step in the order of the data flow, with the first line of its docstring (a test compares them).
 STEPS = {
     "download": "Download and unpack what is missing of a DCASE data set.",
+    "import_checkpoint": "Import a pre-trained checkpoint.",
     "generate_dataset": "Generate the demo data set.",
     "generate_pool": "Generate the demo's external pool.",
     "list_clips": "List the clips of one split, with what their places, names and csv files say.",
