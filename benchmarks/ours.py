@@ -12,7 +12,7 @@ from asdpipe.method.objectives import Sum
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import build_extractor
 from asdpipe.training.batches import TrainingSet
-from asdpipe.training.job import Job, Trained
+from asdpipe.training.job import Job, Trained, objective_context
 from asdpipe.training.state import Checkpoint
 
 
@@ -38,7 +38,7 @@ def train(
             np.full(len(clips), "", dtype=object),
             method.network.model_dump(),
             lambda **_: new_network(method, num_samples),
-            lambda embedding_shape: Sum(settings.objectives(embedding_shape, num_classes)),
+            lambda extractor: Sum(settings.objectives(**objective_context(extractor), num_classes=num_classes)),
             seed,
             device,
             lambda name: Checkpoint(Path(folder, f"{name}.checkpoint"), {}),

@@ -31,7 +31,7 @@ from asdpipe.steps.train import noise_groups
 from asdpipe.training import on_clips
 from asdpipe.training.batches import Batch, Epoch, TrainingSet, num_batches
 from asdpipe.training.crop import make_crop
-from asdpipe.training.job import Job
+from asdpipe.training.job import Job, objective_context
 from asdpipe.training.state import Checkpoint
 from tests.conftest import ROOT
 
@@ -74,7 +74,9 @@ class Run:
             machine=clips.machine_index.astype(object),
             network={},
             build_extractor=lambda **_: self.built(method),
-            build_objective=lambda shape: objectives.Sum(method.training_settings().objectives(shape, CLASSES)),
+            build_objective=lambda extractor: objectives.Sum(
+                method.training_settings().objectives(**objective_context(extractor), num_classes=CLASSES)
+            ),
             seed=(0, 1),
             device=CPU,
             checkpoint=lambda name: Checkpoint(self.folder / f"{name}.safetensors", {"settings": str(method)}),

@@ -13,7 +13,7 @@ from asdpipe.config.training import ClipTraining
 from asdpipe.method.objectives import Sum
 from asdpipe.models.build import build_extractor
 from asdpipe.training.batches import TrainingSet
-from asdpipe.training.job import Job, Trained
+from asdpipe.training.job import Job, Trained, objective_context
 from asdpipe.training.state import Checkpoint, TrainingState
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def job(
         np.array(clips.machine_index.astype(str) if machine is None else machine, dtype=object),
         network,
         lambda **context: build_extractor(network, num_samples=num_samples, **context),
-        lambda embedding_shape: Sum(settings.objectives(embedding_shape, num_classes)),
+        lambda extractor: Sum(settings.objectives(**objective_context(extractor), num_classes=num_classes)),
         seed,
         CPU,
         given if callable(given) else lambda name: given,

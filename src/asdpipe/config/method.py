@@ -52,9 +52,9 @@ class ClipTrainingSettings(Section):
         """Return the labeller."""
         return self.labels.build()
 
-    def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:
-        """Return the objectives: L_ss and L_trp (eq. 12)."""
-        return [self.loss.build(embedding_shape=embedding_shape, num_classes=num_classes), self.triplet.build()]
+    def objectives(self, **context: Any) -> list[Any]:
+        """Return the objectives, such as L_ss and L_trp (eq. 12); for ``context`` see ``objective_context``."""
+        return [self.loss.build(**context), self.triplet.build()]
 
 
 class FrameTrainingSettings(Section):
@@ -68,7 +68,7 @@ class FrameTrainingSettings(Section):
         """Return the labeller: machine types."""
         return MachineLabels().build()
 
-    def objectives(self, embedding_shape: tuple[int, int], num_classes: int) -> list[Any]:
+    def objectives(self, **_: Any) -> list[Any]:
         """Return the objective: the reconstruction error, which uses no classes."""
         return [built(self.training.objective, {}, {})]
 

@@ -57,6 +57,7 @@ class AudioMae(FeatureExtractor):
     """
 
     pos_embed: Tensor
+    num_patches: int
 
     def __init__(
         self,

@@ -22,6 +22,8 @@ class FeatureExtractor(nn.Module):
     """Shorter clips cannot be embedded."""
     embedding_shape: tuple[int, int]
     """Number of branches, and embedding size of each."""
+    num_patches: int | None = None
+    """Patches of a clip's spectrogram; None: the extractor has no patches."""
     rng: torch.Generator | None = None
     """CPU generator of random choices in training, such as layer drop; None: PyTorch's own."""
 

@@ -27,7 +27,7 @@ from asdpipe.provenance.code import code_digest
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, TorchCompile
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device
-from asdpipe.training.job import Job
+from asdpipe.training.job import Job, objective_context
 from asdpipe.training.labels import assemble_labels
 from asdpipe.training.state import Checkpoint
 
@@ -118,7 +118,7 @@ def train(
         table.machine.to_numpy(dtype=object),
         network,
         build,
-        lambda embedding_shape: Sum(used.objectives(embedding_shape, len(classes))),
+        lambda extractor: Sum(used.objectives(**objective_context(extractor), num_classes=len(classes))),
         (seed, stage),
         pick_device(device),
         lambda name: Checkpoint(

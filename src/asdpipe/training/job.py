@@ -26,8 +26,8 @@ class Job:
     """Settings of the extractor: kind and arguments."""
     build_extractor: Callable[..., FeatureExtractor]
     """Builds the extractor; keyword arguments are added to its settings."""
-    build_objective: Callable[[tuple[int, int]], Objective]
-    """Builds the objective for an ``embedding_shape``."""
+    build_objective: Callable[[FeatureExtractor], Objective]
+    """Builds the objective for an extractor."""
     seed: Sequence[int]
     """Entropy of the random generators, e.g. (seed, stage)."""
     device: torch.device
@@ -35,6 +35,11 @@ class Job:
     """Returns the checkpoint of a named training; the name is empty if there is only one."""
     torch_compile: bool = False
     """Train with ``torch.compile``; the extractor that is returned is not compiled."""
+
+
+def objective_context(extractor: FeatureExtractor) -> dict[str, Any]:
+    """Return what objectives of an extractor may take beside their settings and the number of classes."""
+    return {"embedding_shape": extractor.embedding_shape, "num_patches": extractor.num_patches}
 
 
 class Trained(NamedTuple):

@@ -54,7 +54,7 @@ class ClipTrainer:
         order, rng = np.random.default_rng(order_seed), torch.Generator().manual_seed(rng_seed)
         torch.manual_seed(weight_seed)
         extractor = job.build_extractor().to(device)
-        objective = job.build_objective(extractor.embedding_shape).to(device)
+        objective = job.build_objective(extractor).to(device)
         parameters = [value for value in (*extractor.parameters(), *objective.parameters()) if value.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
         steps, num_samples = self.steps_of_epoch(clips), extractor.num_samples
@@ -72,9 +72,9 @@ class ClipTrainer:
         extractor.train()
         forward = torch.compile(extractor) if job.torch_compile else extractor
 
-        def embed(x: Tensor) -> Tensor:
+        def embed(x: Tensor, **options: object) -> Tensor:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                embedding: Tensor = forward(x)
+                embedding: Tensor = forward(x, **options)
             # The losses and their gradients are float32.
             return embedding.float()
 

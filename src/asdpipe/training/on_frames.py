@@ -58,7 +58,7 @@ class FrameTrainer:
         network = {**job.network, "machines": machines}
         extractor = job.build_extractor(machines=machines)
         refuse_short(job.clips.waveforms, extractor.min_samples)
-        objective = job.build_objective(extractor.embedding_shape)
+        objective = job.build_objective(extractor)
         histories, checkpoints = [], []
         for number, machine in enumerate(machines, 1):
             rows = np.flatnonzero(job.machine == machine).tolist()
