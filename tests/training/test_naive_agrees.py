@@ -126,7 +126,7 @@ def test_in_double_precision_gradients_are_those_of_the_plain_step_to_a_ten_thou
     make_network = jobs.build_extractor
     monkeypatch.setattr(jobs, "build_extractor", lambda *args, **options: make_network(*args, **options).double())
     monkeypatch.setattr(
-        "asdpipe.training.on_clips.make_crop", lambda *arguments: lambda batch: make_crop(*arguments)(batch).double()
+        "asdpipe.training.epochs.make_crop", lambda *arguments: lambda batch: make_crop(*arguments)(batch).double()
     )
     method = Method(network=NETWORK, training=TRAINING, loss=loss, triplet=triplet)
     ours, plain = first_step(method), plain_first_step(method, "ours", torch.float64)

@@ -9,7 +9,7 @@ import torch
 from asdpipe.config.losses import Subspace, Triplet
 from asdpipe.method.objectives import Batch, Sum
 from asdpipe.models.multi_resolution import MultiResolutionNetwork
-from asdpipe.training.fit import fit
+from asdpipe.training.fit import Step, fit
 
 SAMPLES, BATCH, CLASSES = 16_000, 6, 3
 META = torch.device("meta")
@@ -28,7 +28,8 @@ def test_a_step_reads_no_value(feat_ex):
     optimizer = torch.optim.AdamW([*network.parameters(), *objective.parameters()])
     labels = torch.arange(BATCH) % CLASSES
     batch = Batch(torch.empty(BATCH, SAMPLES, device=META), labels, labels)
-    (losses,) = fit(network, objective, optimizer, [batch], torch.Generator().manual_seed(0))
+    step = Step([batch], BATCH, 1e-3)
+    (losses,) = fit(network, objective, optimizer, [step], torch.Generator().manual_seed(0))
     assert losses.is_meta
     assert losses.shape == (2,)
     # Both losses reached the network and the centres.

@@ -104,7 +104,7 @@ def test_the_settings_of_the_network_that_comes_back_build_it_again():
 def test_an_epoch_takes_all_source_clips_or_a_random_half(monkeypatch, epoch, steps):
     counted = []
     monkeypatch.setattr(
-        "asdpipe.training.on_clips.fit", lambda *arguments: (counted.append(1) or each for each in fit(*arguments))
+        "asdpipe.training.epochs.fit", lambda *arguments: (counted.append(1) or each for each in fit(*arguments))
     )
     # 30 source clips in batches of four.
     small_training(0, training={"epoch": epoch, "source_per_batch": 4}, triplet=NO_TRIPLET)

@@ -17,7 +17,7 @@ from asdpipe.method.objectives import Batch, Objective
 from asdpipe.models.autoencoder import BANDS, FRAMES, Autoencoder, LogMel, inverse_covariances, stack_frames
 from asdpipe.progress import Progress
 from asdpipe.training.embedding import refuse_short
-from asdpipe.training.fit import fit
+from asdpipe.training.fit import Step, fit
 from asdpipe.training.job import Job, Trained
 from asdpipe.training.state import Checkpoint, TrainingState
 
@@ -131,7 +131,8 @@ class FrameTrainer:
             model.train()
             chosen = list(shuffled(training, self.batch_size, rng))
             batches = (Batch(vectors.runs[vectors.row[rows].to(device)], rows, rows) for rows in chosen)
-            losses = torch.cat(list(fit(model, objective, optimizer, batches, rng))).cpu()
+            steps = (Step([batch], len(batch.x), self.learning_rate) for batch in batches)
+            losses = torch.cat(list(fit(model, objective, optimizer, steps, rng))).cpu()
             sizes = torch.tensor([len(rows) for rows in chosen])
             mean = float((losses * sizes).sum() / sizes.sum())
             validation_loss = mean_loss(model, vectors, validation, self.batch_size)
