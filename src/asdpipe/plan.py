@@ -50,7 +50,7 @@ class Plan(DataPlan):
         known, settings = self.dataset(dataset), self.method(method)
         machines = known.machine_types(self.dataset_root(dataset))
         has_external = self.pool(dataset, method) is not None and settings.draws_first
-        if len(machines) > 1 or not settings.training.uses_classes or not settings.labels.by_machine or has_external:
+        if len(machines) > 1 or not settings.uses_classes or not settings.labels.by_machine or has_external:
             return
         message = (
             f"datasets.{dataset}: has one machine type only ({machines[0]}), so method {method} has nothing to tell "

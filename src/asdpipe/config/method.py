@@ -35,13 +35,14 @@ class Sections(Section):
 
 
 class ClipTrainingSettings(Section):
-    """Settings of a training on clips."""
+    """Settings of a training on clips and their classes."""
 
     labels: Labels
     network: Network
     loss: Loss
     triplet: Triplet
     training: ClipTraining
+    uses_classes: ClassVar = True
 
     @property
     def mixes_machines(self) -> bool:
@@ -57,19 +58,35 @@ class ClipTrainingSettings(Section):
         return [self.loss.build(**context), self.triplet.build()]
 
 
-class FrameTrainingSettings(Section):
-    """Settings of a training on frames."""
-
-    network: Autoencoder
-    training: FrameTraining
+class _NoClasses(Section):
+    uses_classes: ClassVar = False
     mixes_machines: ClassVar = False
 
     def labeller(self) -> Any:
         """Return the labeller: machine types."""
         return MachineLabels().build()
 
+
+class SelfSupervisedSettings(_NoClasses):
+    """Settings of a training on clips without their classes."""
+
+    network: Network
+    loss: Loss
+    training: ClipTraining
+
+    def objectives(self, **context: Any) -> list[Any]:
+        """Return the objective."""
+        return [self.loss.build(**context)]
+
+
+class FrameTrainingSettings(_NoClasses):
+    """Settings of a training on frames."""
+
+    network: Autoencoder
+    training: FrameTraining
+
     def objectives(self, **_: Any) -> list[Any]:
-        """Return the objective: the reconstruction error, which uses no classes."""
+        """Return the objective: the reconstruction error."""
         return [built(self.training.objective, {}, {})]
 
 
@@ -80,7 +97,7 @@ class UntrainedSettings(Section):
     training: NoTraining
 
 
-TrainingSettings = ClipTrainingSettings | FrameTrainingSettings | UntrainedSettings
+TrainingSettings = ClipTrainingSettings | SelfSupervisedSettings | FrameTrainingSettings | UntrainedSettings
 # Building an adapter takes longer than using it.
 _TRAINING_SETTINGS: TypeAdapter[TrainingSettings] = TypeAdapter(TrainingSettings)
 
@@ -142,14 +159,19 @@ class Method(Sections):
     )
 
     @property
+    def uses_classes(self) -> bool:
+        """Whether it is trained on classes: only then labels, triplet loss and further stages matter."""
+        return self.training.uses_classes and self.loss.uses_classes
+
+    @property
     def takes_external(self) -> bool:
         """Whether stages after the first take external clips."""
-        return self.training.uses_classes and self.external.enabled and self.external.n_max > 0
+        return self.uses_classes and self.external.enabled and self.external.n_max > 0
 
     @property
     def iterates(self) -> bool:
         """Whether stages after the first differ from it."""
-        return self.takes_external or (self.training.uses_classes and self.pseudo_labels.enabled)
+        return self.takes_external or (self.uses_classes and self.pseudo_labels.enabled)
 
     @property
     def draws_first(self) -> bool:
@@ -158,7 +180,8 @@ class Method(Sections):
 
     def training_settings(self) -> TrainingSettings:
         """Return the settings that a training depends on: for rule, sharing, checkpoint and model.json."""
-        given = {name: getattr(self, name) for name in self.training.sections}
+        unused = () if self.uses_classes else ("labels", "triplet")
+        given = {name: getattr(self, name) for name in self.training.sections if name not in unused}
         return _TRAINING_SETTINGS.validate_python(given)
 
     @property

@@ -276,7 +276,7 @@ class Config(Sections):
         if other.start_from is not None or start == name:
             message = f"methods.{name}.start_from: {start} has no stage 1 of its own; name a method without start_from"
             raise UserError(message)
-        if not (method.training.uses_classes and other.training.uses_classes):
+        if not (method.uses_classes and other.uses_classes):
             raise UserError(f"methods.{name}.start_from: only trainings on clips have stages; {start} has none")
 
     def _check_augmentation(self, name: str) -> None:

@@ -12,6 +12,7 @@ class ClipTraining(Section):
     """One network for all machine types, trained on clips and their classes (paper §5.2)."""
 
     target: ClassVar = "asdpipe.training.on_clips.ClipTrainer"
+    further_targets: ClassVar = (MachineLabels.target,)
     trains: ClassVar = True
     uses_classes: ClassVar = True
     sections: ClassVar = ("labels", "network", "loss", "triplet", "training")

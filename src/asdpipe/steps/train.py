@@ -85,7 +85,7 @@ def train(
     )
     counts = table.origin.value_counts()
     logger.info("stage %d: %s clips in %d classes", stage, counts.to_dict(), len(classes))
-    if len(classes) == 1 and used.training.uses_classes:
+    if len(classes) == 1 and used.uses_classes:
         logger.warning(
             "there is one class only: nothing to tell apart, so this stage learns nothing; "
             "a data set of one machine type needs a pool and external.first_stage: random"
