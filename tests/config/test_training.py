@@ -7,7 +7,7 @@ from asdpipe.config.losses import Subspace
 from asdpipe.config.method import Method, SelfSupervisedSettings, TrainingSettings
 from asdpipe.config.targets import targets
 
-TRAINED = ["clips"]
+TRAINED = ["clips", "fine_tune"]
 
 
 @pytest.fixture
@@ -60,3 +60,10 @@ def test_other_trainings_use_no_classes_whatever_the_loss(kind):
     other = method(kind, network="autoencoder")
     assert not other.uses_classes
     assert other.training_settings().model_dump().keys() == {"network", "training"}
+
+
+def test_fine_tuning_is_by_default_that_of_the_second_paper():
+    training = method("fine_tune").training
+    assert (training.epochs, training.warm_up_epochs, training.batch_size) == (40, 4, 512)
+    assert (training.learning_rate, training.scale_by_batch, training.weight_decay) == (2e-4, False, 1e-2)
+    assert training.batch_size % training.micro_batch == 0

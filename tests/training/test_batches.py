@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches
+from asdpipe.training.batches import Batch, TrainingSet, epoch_batches, num_batches, shuffled_batches
 from asdpipe.training.crop import make_crop, on_device
 
 
@@ -185,3 +185,24 @@ def test_a_copy_on_the_device_gives_the_same_samples():
     copied = on_device(clips, 16, torch.device("cpu"))
     for batch in epoch(clips):
         assert torch.equal(copied(batch), waveforms(clips, batch))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "micro_batch"), [(20, 8, 3), (20, 512, 8), (7, 7, 7), (5, 2, 9), (1, 4, 2)]
+)
+def test_shuffled_batches_hold_every_clip_once(count, batch_size, micro_batch):
+    clips, generator = training_set(count - count // 3, count // 3, lengths=(40, 10)), np.random.default_rng(1)
+    first, second = (list(shuffled_batches(clips, 16, batch_size, micro_batch, generator)) for _ in range(2))
+    for drawn in (first, second):
+        sizes = [[len(part.clip) for part in batch] for batch in drawn]
+        whole, left = divmod(count, batch_size)
+        assert [sum(batch) for batch in sizes] == [batch_size] * whole + [left] * (left > 0)
+        assert all(max(batch) <= micro_batch and max(batch) - min(batch) <= 1 for batch in sizes)
+        parts = [part for batch in drawn for part in batch]
+        assert sorted(clip for part in parts for clip in members(part)) == list(range(count))
+        for part in parts:
+            assert members(part) == part.clip.tolist()
+            for row, clip, offset in zip(waveforms(clips, part), part.clip, part.offset, strict=True):
+                assert torch.equal(row * 32768, (300 * clip + (offset + torch.arange(16)) % len(clips[clip])).float())
+    order = [[clip for batch in drawn for part in batch for clip in members(part)] for drawn in (first, second)]
+    assert order[0] != order[1] or count == 1

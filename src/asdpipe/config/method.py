@@ -1,7 +1,7 @@
 """Methods: their sections, and the settings of each of their steps."""
 
 from importlib.resources import files
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, TypeAdapter
@@ -13,7 +13,7 @@ from asdpipe.config.iteration import External, PseudoLabels
 from asdpipe.config.labels import Candidates, Labels, MachineLabels
 from asdpipe.config.losses import Loss, Subspace, Triplet
 from asdpipe.config.networks import Autoencoder, MultiResolution, Network
-from asdpipe.config.training import ClipTraining, FrameTraining, NoTraining, Training
+from asdpipe.config.training import ClipTraining, FineTuning, FrameTraining, NoTraining, Training
 from asdpipe.imports import built
 
 
@@ -34,6 +34,9 @@ class Sections(Section):
     pseudo_labels: PseudoLabels = PseudoLabels()
 
 
+_OnClips = Annotated[ClipTraining | FineTuning, Field(discriminator="kind")]
+
+
 class ClipTrainingSettings(Section):
     """Settings of a training on clips and their classes."""
 
@@ -41,7 +44,7 @@ class ClipTrainingSettings(Section):
     network: Network
     loss: Loss
     triplet: Triplet
-    training: ClipTraining
+    training: _OnClips
     uses_classes: ClassVar = True
 
     @property
@@ -72,7 +75,7 @@ class SelfSupervisedSettings(_NoClasses):
 
     network: Network
     loss: Loss
-    training: ClipTraining
+    training: _OnClips
 
     def objectives(self, **context: Any) -> list[Any]:
         """Return the objective."""

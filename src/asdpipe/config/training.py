@@ -1,11 +1,20 @@
 """How the losses are minimised: a union on ``kind``."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from asdpipe.config.base import PositiveInt, Section, with_kind
 from asdpipe.config.labels import MachineLabels
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    Field(
+        description="Of convolutions and matrix products in training; auto: bfloat16 where the hardware has it (a GPU, "
+        "or a CPU with AVX512-BF16 or AMX if width >= 64), else float32. Scores are computed in float32."
+    ),
+]
 
 
 class ClipTraining(Section):
@@ -26,11 +35,47 @@ class ClipTraining(Section):
     )
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="Of convolutions and matrix products in training; auto: bfloat16 where the hardware has it (a GPU, "
-        "or a CPU with AVX512-BF16 or AMX if width >= 64), else float32. Scores are computed in float32.",
+    precision: Precision = "auto"
+
+
+class FineTuning(Section):
+    """Pre-trained or new Transformers, trained on all clips once per epoch, in large batches."""
+
+    target: ClassVar = "asdpipe.training.fine_tuning.FineTuneTrainer"
+    further_targets: ClassVar = (MachineLabels.target,)
+    trains: ClassVar = True
+    uses_classes: ClassVar = True
+    sections: ClassVar = ("labels", "network", "loss", "triplet", "training")
+    # A GPU that takes 50 ms for a 10-s clip (BEATs base: about 15) needs 6 seconds a MB for 40 epochs.
+    minutes: ClassVar = (60.0, 0.1)
+    kind: Literal["fine_tune"] = "fine_tune"
+    epochs: PositiveInt = Field(40, description="Passes over the clips.")
+    batch_size: PositiveInt = Field(512, description="Clips of an optimiser step.")
+    micro_batch: PositiveInt = Field(
+        8, description="Clips in memory at a time, whose gradients add up to those of the batch."
     )
+    learning_rate: float = Field(2e-4, gt=0, description="AdamW's highest learning rate, at the end of the warm-up.")
+    scale_by_batch: bool = Field(False, description="Multiply the learning rate by batch_size / 256.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay, of all weights.")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="AdamW's decay rates of its running means.")
+    warm_up_epochs: int = Field(
+        4, ge=0, description="Epochs in which the learning rate rises linearly from 0; a cosine brings it back to 0."
+    )
+    layer_decay: float = Field(
+        0.6, gt=0, le=1, description="Factor of the gradient from each block to the one below, if the network takes it."
+    )
+    layer_drop: Share = Field(
+        0.05, description="Probability to skip a block in a forward pass, if the network takes it."
+    )
+    checkpointing: bool = Field(False, description="Compute activations twice to save memory, if the network takes it.")
+    precision: Precision = "auto"
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.warm_up_epochs >= self.epochs:
+            message = f"warm_up_epochs must be less than epochs ({self.epochs}), not {self.warm_up_epochs}"
+            raise ValueError(message)
+        return self
 
 
 class FrameTraining(Section):
@@ -60,4 +105,6 @@ class NoTraining(Section):
     kind: Literal["none"] = "none"
 
 
-Training = Annotated[ClipTraining | FrameTraining | NoTraining, Field(discriminator="kind"), with_kind("training")]
+Training = Annotated[
+    ClipTraining | FineTuning | FrameTraining | NoTraining, Field(discriminator="kind"), with_kind("training")
+]

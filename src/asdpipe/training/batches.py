@@ -1,4 +1,4 @@
-"""Batches of a training stage: source and external clips once per epoch, target clips with replacement (§5.2)."""
+"""Batches of an epoch: all clips once, or target clips with replacement beside source and external clips (§5.2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,13 +80,7 @@ def epoch_batches(
     for part in parts[: num_batches(len(source), source_per_batch, epoch)]:
         extra = generator.choice(target, target_per_batch) if len(target) else target
         # Shuffled, because mixup pairs every clip with its mirror image in the batch.
-        chosen = generator.permutation(np.concatenate([part, extra]))
-        yield Batch(
-            chosen,
-            np.array([random_offset(len(clips[clip]), num_samples, generator) for clip in chosen]),
-            torch.from_numpy(clips.class_index[chosen].astype(np.int64)),
-            torch.from_numpy(clips.machine_index[chosen].astype(np.int64)),
-        )
+        yield _batch(clips, generator.permutation(np.concatenate([part, extra])), num_samples, generator)
 
 
 def num_batches(num_source: int, source_per_batch: int, epoch: Epoch = "all") -> int:
@@ -96,3 +90,32 @@ def num_batches(num_source: int, source_per_batch: int, epoch: Epoch = "all") ->
     """
     count = max(1, -(-num_source // source_per_batch))
     return count if epoch == "all" else min(count, count // 2 + 1)
+
+
+def shuffled_batches(
+    clips: TrainingSet, num_samples: int, batch_size: int, micro_batch: int, generator: np.random.Generator
+) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of each batch of one epoch: all clips once, in random order.
+
+    The last batch has the clips that are left. Micro-batches of a batch have nearly equal sizes.
+
+    Args:
+        num_samples: length of the crops, in samples.
+        micro_batch: largest number of clips of a micro-batch.
+        generator: random generator; the same state gives the same batches.
+    """
+    order = generator.permutation(len(clips))
+    for start in range(0, len(clips), batch_size):
+        members = order[start : start + batch_size]
+        parts = np.array_split(members, -(-len(members) // micro_batch))
+        yield [_batch(clips, part, num_samples, generator) for part in parts]
+
+
+def _batch(clips: TrainingSet, chosen: NDArray[np.int64], num_samples: int, generator: np.random.Generator) -> Batch:
+    """Return a batch of clips, cropped at random."""
+    return Batch(
+        chosen,
+        np.array([random_offset(len(clips[clip]), num_samples, generator) for clip in chosen]),
+        torch.from_numpy(clips.class_index[chosen].astype(np.int64)),
+        torch.from_numpy(clips.machine_index[chosen].astype(np.int64)),
+    )
