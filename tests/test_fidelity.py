@@ -239,6 +239,7 @@ QUOTED = re.findall(r"`([^`]+)`", DOCUMENT)
 KEY = re.compile(r"([a-z_]+(?:\.[A-Za-z_]+)*)(?:: (.+))?")
 NOT_THE_PAPERS = {
     *("raw_logmel", "autoencoder", "autoencoder_mahalanobis"),
+    "ba_trp_ps_ex_log_mel",
     *("ba_arc_face", "ba_sub_center_arc_face", "ba_ada_proj"),
 }
 

@@ -248,6 +248,35 @@ def test_what_results_take() -> None:
     assert (plan.last_stage, plan_of(method="ba").last_stage) == (5, 1)
 
 
+def test_fused_scores_are_of_the_same_stage_and_seed_where_there_are_several() -> None:
+    methods = {
+        "knn": {"parent": "ba_ps", "inference": {"backend": "knn"}},
+        "pair": {"fusion": {"methods": ["knn", "raw_logmel"]}},
+        "more": {"fusion": {"methods": ["pair", "ba"]}},
+        "still": {"fusion": {"methods": ["autoencoder", "raw_logmel"]}},
+    }
+    plan = plan_of(methods=TINY["methods"] | methods, method="more", seeds=[3, 4], external={"enabled": False})
+    given = {"dataset": "tiny", "seed": "4"}
+
+    def scores(method: str, stage: str) -> list[str]:
+        taken = plan.fuse_scores(**given, method=method, stage=stage)
+        assert {name: taken[name] for name in ("train_clips", "test_clips")} == {
+            f"{split}_clips": f"{DATA}/{split}/clips.parquet" for split in ("train", "test")
+        }
+        return [file.removeprefix("results/tiny/").removesuffix("/scores.parquet") for file in taken["scores"]]
+
+    assert scores("pair", "1") == ["knn/seed4/stage1", "raw_logmel/seed3/stage1"]
+    assert scores("more", "3") == ["pair/seed4/stage3", "ba/seed4/stage1"]
+    assert scores("still", "1") == ["autoencoder/seed4/stage1", "raw_logmel/seed3/stage1"]
+    assert plan.last_stage == 5
+    assert plan.evaluate(**given, method="more", stage="2")["scores"] == "results/tiny/more/seed4/stage2/scores.parquet"
+    assert plan.summarize("2")["scores"][0] == "results/tiny/more/seed3/stage2/scores.parquet"
+    with pytest.raises(UserError, match="still has no stage 2"):
+        plan.fuse_scores(**given, method="still", stage="2")
+    with pytest.raises(UserError, match="more fuses the scores of other methods and has no scores"):
+        plan.score(**given, method="more", stage="2")
+
+
 # -------------------------------------------------------------------- data sets and pools
 
 

@@ -25,7 +25,7 @@ class Plan(DataPlan):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.methods = {name: config.resolve_method(name) for name in config.methods}
-        self.last_stage = config.stages if self.methods[config.method].iterates else 1
+        self.last_stage = config.stages if self.iterates(config.method) else 1
 
     def check(self) -> None:
         """Find missing folders and impossible runs before the first job starts.
@@ -36,10 +36,11 @@ class Plan(DataPlan):
         name, method = self.config.dataset, self.config.method
         for split in ("train", "test"):
             self.sources(name, split)
-        self._check_classes(name, method)
-        pool = self.pool(name, method)
-        if pool is not None:
-            self._check_pool(pool)
+        for fused in self.config.fused(method):
+            self._check_classes(name, fused)
+            pool = self.pool(name, fused)
+            if pool is not None:
+                self._check_pool(pool)
 
     def _check_classes(self, dataset: str, method: str) -> None:
         """Refuse a stage 1 that would have one class only.
@@ -124,7 +125,7 @@ class Plan(DataPlan):
         """
         if int(stage) < 1:
             raise UserError("There is no stage 0: stages begin with 1, e.g. results/stage1/auc.csv")
-        if int(stage) > 1 and not self.method(method).iterates:
+        if int(stage) > 1 and not self.iterates(method):
             raise UserError(
                 f"{method} has no stage {stage}, only stage 1: without pseudo-labels and external clips "
                 "(pseudo_labels.enabled, external.enabled with n_max above 0 and a pool) every stage is the same"
@@ -137,6 +138,8 @@ class Plan(DataPlan):
             UserError: names the folder of the owner.
         """
         self._check_stage(method, stage)
+        if self.method(method).fusion:
+            raise UserError(f"{method} fuses the scores of other methods and has no {what}")
         if owner != method:
             folder = self.folder(dataset, owner, seed, stage)
             raise UserError(f"stage {stage} of {method} has the {what} of {owner}; ask for the files in {folder}")
@@ -237,6 +240,37 @@ class Plan(DataPlan):
         """
         self._check_stage(method, stage)
         return self.folder(dataset, self.scores_owner(method, int(stage)), str(seed), stage)
+
+    @property
+    def fusions(self) -> list[str]:
+        """The methods that fuse the scores of others."""
+        return [name for name, method in self.methods.items() if method.fusion]
+
+    def iterates(self, method: str) -> bool:
+        """Return whether a method, or one that it fuses, has stages after the first."""
+        return any(self.method(each).iterates for each in self.config.fused(method))
+
+    def fuse_scores(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
+        """Return what fused scores are made from: scores of the same stage, or of stage 1 where there is no other.
+
+        What is not trained has the scores of the first seed.
+        """
+        self._check_stage(method, stage)
+        fusion, first = self.method(method).fusion, str(self.config.seeds[0])
+        assert fusion is not None
+        folders = [
+            self.scores(
+                dataset,
+                each,
+                seed if any(self.method(part).training.trains for part in self.config.fused(each)) else first,
+                stage if self.iterates(each) else "1",
+            )
+            for each in fusion.methods
+        ]
+        files: Inputs = {
+            f"{split}_clips": f"results/data/{dataset}/{split}/clips.parquet" for split in ("train", "test")
+        }
+        return files | {"scores": [f"{folder}/scores.parquet" for folder in folders]}
 
     def score_external(self, dataset: str, method: str, seed: str, stage: str, shard: str) -> Inputs:
         """Return what scores of a shard are made from: model, representatives, packed clips or their list."""

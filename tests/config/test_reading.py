@@ -25,6 +25,20 @@ from tests.conftest import ROOT, TINY, run_snakemake
         ({"device": "tpu"}, ["device = 'tpu'", "cpu"]),
         ({"dataset": "other"}, ["there is no data set 'other'", "tiny"]),
         ({"method": "ba_trp_ps_xe"}, ["there is no method 'ba_trp_ps_xe'", "ba_trp_ps_ex"]),
+        ({"methods": {"mine": {"fusion": {"methods": ["ba"]}}}}, ["methods.mine.fusion.methods", "at least 2 items"]),
+        ({"methods": {"mine": {"fusion": {"methods": ["ba", "ba"]}}}}, ["methods.mine.fusion.methods", "named twice"]),
+        (
+            {"methods": {"mine": {"fusion": {"methods": ["ba", "bb"]}}}},
+            ["methods.mine.fusion.methods", "no method 'bb'"],
+        ),
+        (
+            {"methods": {"mine": {"fusion": {"methods": ["ba", "raw_logmel"]}, "network": {"width": 8}}}},
+            ["methods.mine.network: has no effect", "ba, raw_logmel"],
+        ),
+        (
+            {"methods": {name: {"fusion": {"methods": ["ba", other]}} for name, other in (("a", "b"), ("b", "a"))}},
+            ["methods.a.fusion.methods", "a -> b -> a"],
+        ),
         (
             {"methods": {"mine": {"loss": {"kind": "cross_entropy", "spec_augment": True}}}},
             ["methods.mine.loss.spec_augment", "multi_resolution has no spectrogram"],

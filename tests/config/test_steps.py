@@ -53,8 +53,8 @@ def settings_of_all_kinds(step: str) -> set[str]:
             found.add(as_json(step_settings(step, *chosen)))
         except (AttributeError, ValidationError):
             # Only generated data sets and pools have the settings of these steps, only DCASE's those of a download, and
-            # only some methods candidate labels.
-            assert step in ("generate_dataset", "generate_pool", "download", "rank_labels")
+            # only some methods candidate labels or a fusion.
+            assert step in ("generate_dataset", "generate_pool", "download", "rank_labels", "fuse_scores")
     return found
 
 

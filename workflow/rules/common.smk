@@ -114,6 +114,11 @@ def any_of(names):
     return "|".join(names) or "(?!)"
 
 
+def none_of(names):
+    """Return a regular expression that folder names match, except these."""
+    return rf"(?!(?:{any_of(names)})/)[^/]+"
+
+
 def planned(function, **fixed):
     """Return a function of the wildcards: ``function`` of the plan, with those wildcards that it takes."""
     names = inspect.signature(function).parameters

@@ -38,6 +38,8 @@ rule score:
         f"{STAGE}/logs/score.log",
     benchmark:
         f"{STAGE}/benchmarks/score.tsv"
+    wildcard_constraints:
+        method=none_of(PLAN.fusions),
     conda:
         "../../environment.yml"
     threads: 1
@@ -53,6 +55,36 @@ rule score:
     shell:
         "python -m asdpipe --log {log} score --settings {params.settings:q} --seed {wildcards.seed} {params.files} "
         "--scores {output.scores} --thresholds {output.thresholds}"
+
+
+rule fuse_scores:
+    input:
+        unpack(planned(PLAN.fuse_scores)),
+    output:
+        scores=f"{STAGE}/scores.parquet",
+        thresholds=f"{STAGE}/thresholds.parquet",
+    log:
+        f"{STAGE}/logs/fuse_scores.log",
+    benchmark:
+        f"{STAGE}/benchmarks/fuse_scores.tsv"
+    wildcard_constraints:
+        method=any_of(PLAN.fusions),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        code=code("fuse_scores"),
+        settings=settings("fuse_scores"),
+        files=given,
+    message:
+        "Fusing the scores of {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, "
+        "seed {wildcards.seed}, log: {log}"
+    shell:
+        "python -m asdpipe --log {log} fuse-scores --settings {params.settings:q} {params.files} "
+        "--fused {output.scores} --thresholds {output.thresholds}"
 
 
 rule score_external:

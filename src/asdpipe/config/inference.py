@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from asdpipe.config.base import PositiveInt, Section, with_kind
+from asdpipe.config.base import Name, PositiveInt, Section, with_kind
 
 
 class _Backend(Section):
@@ -91,6 +91,23 @@ Backend = Annotated[
     Field(discriminator="kind"),
     with_kind("backend"),
 ]
+
+
+class Fusion(Section):
+    """The mean of several methods' scores, each on the scale of its training clips."""
+
+    methods: tuple[Name, ...] = Field(min_length=2, description="The methods whose scores are fused.")
+    scale: Literal["z_score", "rank"] = Field(
+        "z_score", description="Scores minus their mean over their standard deviation, or their rank."
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(methods)) < len(methods):
+            message = "a method is named twice"
+            raise ValueError(message)
+        return methods
 
 
 class Inference(Section):

@@ -1,14 +1,15 @@
 """Methods: their sections, and the settings of each of their steps."""
 
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from asdpipe.config.base import Name, Section, canonical_json
 from asdpipe.config.data import Decoding
-from asdpipe.config.inference import Backend, Inference
+from asdpipe.config.inference import Backend, Fusion, Inference
 from asdpipe.config.iteration import External, PseudoLabels
 from asdpipe.config.labels import Candidates, Labels, MachineLabels
 from asdpipe.config.losses import Loss, Subspace, Triplet
@@ -144,6 +145,12 @@ class ScoreSettings(Section):
     decision_quantile: float
 
 
+class FuseSettings(Fusion):
+    """Settings of fused scores."""
+
+    decision_quantile: float
+
+
 class ExternalScoreSettings(Section):
     """Settings of the scores of external clips."""
 
@@ -160,6 +167,18 @@ class Method(Sections):
         description="The method whose stage 1 this one takes although its own would be another (Table 5); none: its "
         "own, which is shared with the parent if it is the same.",
     )
+
+    fusion: Fusion | None = Field(
+        None, description="Fuse the scores of other methods instead of training a network; none: no fusion."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fusion_trains_nothing(cls, values: Any) -> Any:
+        """Replace what a fusion does not use, so that top-level sections are no error."""
+        if isinstance(values, Mapping) and values.get("fusion") not in (None, "none", "None"):
+            return {**values, "network": "log_mel", "training": "none"}
+        return values
 
     @property
     def uses_classes(self) -> bool:
@@ -207,6 +226,11 @@ class Method(Sections):
         """Return the settings of scores."""
         inference = self.inference.model_dump(include=set(ScoreSettings.model_fields))
         return ScoreSettings.model_validate(inference)
+
+    def fuse_settings(self) -> FuseSettings:
+        """Return the settings of fused scores."""
+        quantile = self.inference.decision_quantile
+        return FuseSettings.model_validate({**dict(self.fusion or ()), "decision_quantile": quantile})
 
 
 KNOWN_METHODS: dict[str, Any] = yaml.safe_load(files("asdpipe").joinpath("config/methods.yaml").read_text())

@@ -6,6 +6,7 @@ Defaults are the values of the paper; ``config/*.yaml`` state only the differenc
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -150,6 +151,23 @@ class Config(Sections):
             line.append(parent)
         return line
 
+    def fused(self, name: str, above: tuple[str, ...] = ()) -> list[str]:
+        """Return the methods with embeddings that the scores of a method come from; without fusion, itself.
+
+        Args:
+            above: fusions that it is part of.
+
+        Raises:
+            UserError: no such method, or the fusions form a circle.
+        """
+        fusion = self.resolve_method(name).fusion
+        if fusion is None:
+            return [name]
+        if name in above:
+            circle = " -> ".join([*above[above.index(name) :], name])
+            raise UserError(f"methods.{name}.fusion.methods: the fusions form a circle: {circle}; remove one")
+        return list(dict.fromkeys(each for member in fusion.methods for each in self.fused(member, (*above, name))))
+
     def owner_of_first_model(self, name: str) -> str:
         """Return the method that trains stage 1 of a method: start_from, a parent with the same settings, or itself."""
         method = self.resolve_method(name)
@@ -249,6 +267,7 @@ class Config(Sections):
         for name in self.methods:
             self._check_start(name)
             self._check_augmentation(name)
+            self._check_fusion(name)
         self._check_switches()
         for name in self.tables.datasets or ():
             if name not in self.datasets:
@@ -256,7 +275,8 @@ class Config(Sections):
         for name in self.tables.methods or ():
             if name not in self.methods:
                 raise UserError("tables.methods: " + unknown("method", name, self.methods))
-        for name in filter(None, (self.method, self.yardstick)):
+        used = [self.fused(name) for name in (self.method, self.yardstick) if name is not None]
+        for name in chain.from_iterable(used):
             resolved = self.resolve_method(name)
             if problem := resolved.network.misfit(dataset.num_samples):
                 message = f"datasets.{self.dataset}.clip_seconds = {dataset.clip_seconds:g} s, method {name}: {problem}"
@@ -285,6 +305,19 @@ class Config(Sections):
         if "loss" in method.training.sections and method.loss.augments and not method.network.takes_augment:
             message = f"methods.{name}.loss.spec_augment: network {method.network.kind} has no spectrogram to mask"
             raise UserError(f"{message}; set it to false or choose another network")
+
+    def _check_fusion(self, name: str) -> None:
+        """Refuse a fusion of unknown methods, in a circle, or with settings of a network."""
+        fusion = self.resolve_method(name).fusion
+        if fusion is None:
+            return
+        for member in fusion.methods:
+            if member not in self.methods:
+                raise UserError(f"methods.{name}.fusion.methods: " + unknown("method", member, self.methods))
+        self.fused(name)
+        if unused := sorted(self.methods[name].keys() - {"parent", "fusion", "inference"}):
+            message = f"methods.{name}.{unused[0]}: has no effect, as a fusion trains no network"
+            raise UserError(f"{message}; set it in the methods that are fused ({', '.join(fusion.methods)})")
 
     def _check_switches(self) -> None:
         """Refuse a top-level switch that has no effect because the method sets the opposite."""

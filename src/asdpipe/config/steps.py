@@ -39,6 +39,7 @@ def step_settings(step: str, dataset: Any, pool: Any, method: Any, checkpoint: A
         "embed": lambda: NetworkSettings(network=method.network),
         "represent": lambda: method.represent_settings(),  # noqa: PLW0108
         "score": lambda: method.score_settings(),  # noqa: PLW0108
+        "fuse_scores": lambda: method.fuse_settings(),  # noqa: PLW0108
         "score_external": lambda: ExternalScoreSettings(decoding=pool.decoding, similarity=method.inference.similarity),
         "select": lambda: SelectSettings(external=method.external),
         "rank_labels": lambda: RankLabelsSettings(candidates=method.labels.candidates),

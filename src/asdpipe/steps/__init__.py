@@ -17,6 +17,7 @@ STEPS = {
     "embed": "Embed all clips of a split of a data set.",
     "represent": "Make representatives and selection thresholds.",
     "score": "Score the training and test clips of every machine type.",
+    "fuse_scores": "Fuse the scores of several methods.",
     "score_external": "Score one shard of the pool against every machine type.",
     "select": "Select external clips by the scores of a stage.",
     "pseudo_label": "Cluster the embeddings of the training clips.",
