@@ -508,3 +508,43 @@ def test_missing_folders_are_named_with_their_keys_and_the_ways_out(tmp_path: Pa
         plan_of(pools=pools).check()
     # A method without external clips needs no pool.
     plan_of(pools=pools, method="ba_trp_ps").check()
+
+
+# -------------------------------------------------------------------- pre-trained weights
+
+
+def test_a_checkpoint_is_made_from_its_file_or_is_fetched(tmp_path):
+    file = tmp_path / "official.pt"
+    file.touch()
+    given = {"beats_iter3_plus_as2m": {"file": "{data_root}/official.pt"}, "ced_tiny": {"sha256": "0" * 64}}
+    plan = plan_of(checkpoints=given, data_root=str(tmp_path))
+    assert plan.import_checkpoint("beats_iter3_plus_as2m") == {"file": str(file)}
+    assert plan.import_checkpoint("ced_tiny") == {}
+    settings = json.loads(plan.settings("import_checkpoint", checkpoint="ced_tiny"))
+    assert settings.pop("url").startswith("{huggingface}/mispeech/ced-tiny/")
+    assert settings == {"layout": "ced", "fine_tuned": True, "sha256": "0" * 64}
+    file.unlink()
+    with pytest.raises(UserError, match=r"official.pt: there is no such file .checkpoints.beats_iter3_plus_as2m.file"):
+        plan.import_checkpoint("beats_iter3_plus_as2m")
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "name", "said"),
+    [
+        ({}, "beats", "there is no checkpoint 'beats'; the config has: audio_mae_as2m, "),
+        ({}, "audio_mae_as2m", r"checkpoints.audio_mae_as2m.file is not set.*--config 'checkpoints=\{audio_mae_as2m: "),
+        (
+            {"mine": {"layout": "ced", "file": "{data_root}/x"}},
+            "mine",
+            "checkpoints.mine.file is .*data_root is not set",
+        ),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_had_is_answered_with_what_to_do(checkpoints, name, said):
+    with pytest.raises(UserError, match=said):
+        plan_of(checkpoints=checkpoints).import_checkpoint(name)
+
+
+def test_a_network_without_weights_is_refused_and_told_what_they_are():
+    with pytest.raises(UserError, match=r"key 'methods.mine.network.weights' is missing .*a name in checkpoints"):
+        with_methods(mine={"network": "beats", "training": "none"})
