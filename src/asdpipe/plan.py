@@ -6,6 +6,7 @@ A result that several methods have in common is made once, in the folder of its 
 from functools import cache
 
 from asdpipe.config.base import as_json
+from asdpipe.config.checks import check_pretrained
 from asdpipe.config.method import Method
 from asdpipe.config.schema import Config
 from asdpipe.config.steps import POOL_STEPS, step_settings
@@ -110,8 +111,33 @@ class Plan(DataPlan):
         return owner if same else method
 
     def model(self, dataset: str, method: str, seed: str, stage: str) -> str:
-        """Return the folder with model and embeddings of a stage."""
-        return self.folder(dataset, self.model_owner(method, int(stage)), seed, stage)
+        """Return the folder with model and embeddings of a stage; without training, those of the first seed."""
+        owner = self.model_owner(method, int(stage))
+        return self.folder(dataset, owner, self.model_seed(method, seed), stage)
+
+    def model_seed(self, method: str, seed: str) -> str:
+        """Return the seed whose embeddings a method uses: what is not trained is the same for every seed."""
+        return seed if self.method(method).training.trains else str(self.config.seeds[0])
+
+    def pretrained(self, dataset: str, method: str) -> str | None:
+        """Return the file of a network's pre-trained weights: a checkpoint, or the model of a pre-training method.
+
+        Raises:
+            UserError: the name is that of neither, or the method has no model.
+        """
+        name = self.method(method).network.pretrained
+        if name is None:
+            return None
+        if name in self.config.checkpoints:
+            return f"results/checkpoints/{name}/weights.safetensors"
+        check_pretrained(self.config, method)
+        # All seeds and methods share one pre-training.
+        return f"{self.model(dataset, name, str(self.config.seeds[0]), '1')}/model.safetensors"
+
+    @cache  # noqa: B019 (there is one plan)
+    def candidates_owner(self, method: str) -> str:
+        """Return the method that ranks the candidates of Top-M labels: a parent with the same, or the method itself."""
+        return self.config.owner_of_candidates(method)
 
     def folder(self, dataset: str, method: str, seed: str, stage: str | int) -> str:
         """Return the folder of a method's own results of a stage."""
@@ -159,16 +185,6 @@ class Plan(DataPlan):
 
     # ---------------------------------------------------------------- stages
 
-    def rank_labels(self, dataset: str, method: str) -> Inputs:
-        """Return what candidate labels are ranked from: the training clips.
-
-        Raises:
-            UserError: the classes of the method are not made of candidates.
-        """
-        if not self.method(method).labels.needs_candidates:
-            raise UserError(f"{method} has no candidate labels: its classes are not made of them (labels: top_m)")
-        return self.split_files(dataset, "train")
-
     def train(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what a training takes: training clips, and from the stage before pseudo-labels and external clips.
 
@@ -179,6 +195,11 @@ class Plan(DataPlan):
         if first:
             self._check_classes(dataset, method)
         files: Inputs = self.split_files(dataset, "train")
+        if pretrained := self.pretrained(dataset, method):
+            files["pretrained"] = pretrained
+        if settings.candidates is not None:
+            owner = self.candidates_owner(method)
+            files["candidates"] = f"{self.folder(dataset, owner, seed, 0)}/pseudo_labels.parquet"
         before = self.folder(dataset, method, seed, int(stage) - 1)
         if settings.pseudo_labels.enabled and not first:
             files["pseudo_labels"] = f"{before}/pseudo_labels.parquet"
@@ -198,10 +219,40 @@ class Plan(DataPlan):
     def embed(self, dataset: str, method: str, seed: str, stage: str, split: str) -> Inputs:
         """Return what embeddings are made from: the clips of a split, and the model if there is one."""
         self._own("embeddings", self.model_owner(method, int(stage)), dataset, method, seed, stage)
+        if (first := self.model_seed(method, seed)) != seed:
+            raise UserError(f"{method} is not trained: its embeddings are the same for all seeds; ask for seed {first}")
         files = self.split_files(dataset, split)
-        if self.method(method).training.trains:
-            folder = self.folder(dataset, method, seed, stage)
+        return files | self.network_files(dataset, method, seed, stage)
+
+    def network_files(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
+        """Return what the network of a stage is loaded from: a trained model, pre-trained weights, or both."""
+        settings, files = self.method(method), Inputs()
+        if settings.training.trains:
+            folder = self.model(dataset, method, seed, stage)
             files |= {"weights": f"{folder}/model.safetensors", "description": f"{folder}/model.json"}
+        if not settings.training.trains or settings.network.has_adapters:
+            pretrained = self.pretrained(dataset, method)
+            files |= {"pretrained": pretrained} if pretrained else {}
+        return files
+
+    def rank_labels(self, dataset: str, method: str, seed: str) -> Inputs:
+        """Return what the candidates of Top-M labels are ranked by: training clips, and embeddings of another method.
+
+        Raises:
+            UserError: the method has no such labels, or another one owns them.
+        """
+        candidates = self.method(method).candidates
+        if candidates is None:
+            raise UserError(f"{method} has no candidate labels: its classes are not made of them (labels: top_m)")
+        owner = self.candidates_owner(method)
+        if owner != method:
+            folder = self.folder(dataset, owner, seed, 0)
+            raise UserError(f"{method} has the candidates of {owner}; ask for the files in {folder}")
+        files = self.split_files(dataset, "train")
+        if candidates.latent is not None:
+            stage = str(candidates.latent_stage)
+            self._check_stage(candidates.latent, stage)
+            files["embeddings"] = f"{self.model(dataset, candidates.latent, seed, stage)}/embeddings/train.parquet"
         return files
 
     def train_embeddings(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
@@ -276,12 +327,8 @@ class Plan(DataPlan):
         """Return what scores of a shard are made from: model, representatives, packed clips or their list."""
         owner = self.representatives_owner(method, int(stage))
         self._own("scores of external clips", owner, dataset, method, seed, stage)
-        model, pool = self.model(dataset, method, seed, stage), self.required_pool(dataset)
-        files: Inputs = {
-            "weights": f"{model}/model.safetensors",
-            "description": f"{model}/model.json",
-            "representatives": f"{self.folder(dataset, method, seed, stage)}/representatives.parquet",
-        }
+        pool, files = self.required_pool(dataset), self.network_files(dataset, method, seed, stage)
+        files["representatives"] = f"{self.folder(dataset, method, seed, stage)}/representatives.parquet"
         if not self.config.resolve_pool(pool).packed:
             return files | {"pool_clips": f"results/external/{pool}/clips.parquet"}
         folder = f"results/external/{pool}/{shard}"

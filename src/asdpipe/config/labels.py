@@ -16,8 +16,6 @@ class MachineLabels(Section):
     target: ClassVar = "asdpipe.method.classes.MachineLabels"
     by_machine: ClassVar = True
     """Whether a machine type is one class, whatever its clips."""
-    needs_candidates: ClassVar = False
-    """Whether classes are made of the candidate labels that rank_labels writes."""
     kind: Literal["machine"] = "machine"
 
 
@@ -26,7 +24,6 @@ class AttributeLabels(Section):
 
     target: ClassVar = "asdpipe.method.classes.AttributeLabels"
     by_machine: ClassVar = False
-    needs_candidates: ClassVar = False
     kind: Literal["attribute"] = "attribute"
 
 
@@ -64,7 +61,6 @@ class TopMLabels(Section):
 
     target: ClassVar = "asdpipe.method.classes.TopMLabels"
     by_machine: ClassVar = False
-    needs_candidates: ClassVar = True
     kind: Literal["top_m"] = "top_m"
     m: PositiveInt = Field(3, description="Candidates that make up a class (M).")
     order: Literal["ranked", "sorted"] = Field(

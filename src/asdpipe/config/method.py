@@ -11,7 +11,7 @@ from asdpipe.config.base import Name, Section, canonical_json
 from asdpipe.config.data import Decoding
 from asdpipe.config.inference import Backend, Fusion, Inference
 from asdpipe.config.iteration import External, PseudoLabels
-from asdpipe.config.labels import Candidates, Labels, MachineLabels
+from asdpipe.config.labels import Candidates, Labels, MachineLabels, TopMLabels
 from asdpipe.config.losses import Loss, Subspace, Triplet
 from asdpipe.config.networks import Autoencoder, MultiResolution, Network
 from asdpipe.config.training import ClipTraining, FineTuning, FrameTraining, NoTraining, Training
@@ -205,6 +205,11 @@ class Method(Sections):
         unused = () if self.uses_classes else ("labels", "triplet")
         given = {name: getattr(self, name) for name in self.training.sections if name not in unused}
         return _TRAINING_SETTINGS.validate_python(given)
+
+    @property
+    def candidates(self) -> Candidates | None:
+        """How candidate labels are ranked, if the classes of a training are made of them."""
+        return self.labels.candidates if isinstance(self.labels, TopMLabels) and self.uses_classes else None
 
     @property
     def first_model(self) -> str:

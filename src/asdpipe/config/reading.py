@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from asdpipe.config.base import merge
+from asdpipe.config.checks import check
 from asdpipe.config.method import Method
 from asdpipe.config.schema import Config
 from asdpipe.errors import UserError
@@ -50,7 +51,7 @@ def load_config(
         raise UserError("\n".join(_explain(error, sources | ({COMMAND_LINE: texts} if texts else {})))) from None
     except RecursionError:
         raise UserError("the configuration is nested too deeply, or contains itself") from None
-    config.check()
+    check(config)
     return config
 
 

@@ -6,7 +6,6 @@ Defaults are the values of the paper; ``config/*.yaml`` state only the differenc
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -184,6 +183,11 @@ class Config(Sections):
         same = [other for other, settings in line if settings.every_model == method.every_model]
         return [other for other in same if self.owner_of_first_model(other) == first][-1]
 
+    def owner_of_candidates(self, name: str) -> str:
+        """Return the method that ranks the candidates of a method's labels: a parent with the same, or itself."""
+        candidates = self.resolve_method(name).candidates
+        return [other for other in self.lineage(name) if self.resolve_method(other).candidates == candidates][-1]
+
     def _sharing(self, name: str) -> list[str]:
         """Return the methods whose models a method may use: itself and, if it is trained, its parents."""
         return self.lineage(name) if self.resolve_method(name).training.trains else [name]
@@ -249,86 +253,6 @@ class Config(Sections):
         if self.data_root is None:
             raise UserError(f"{key} is {path!r}, but data_root is not set: add --config data_root=FOLDER")
         return path.replace("{data_root}", self.data_root.rstrip("/"))
-
-    def check(self) -> None:
-        """Check rules that involve several sections.
-
-        Raises:
-            UserError: a name that is not defined, or clips too short for the network.
-        """
-        dataset = self.resolve_dataset(self.dataset)
-        for name, each in self.datasets.items():
-            if RESERVED.fullmatch(name):
-                raise UserError(f"datasets.{name}: results/{name} holds other results; choose another name")
-            if each.pool is not None and each.pool not in self.pools:
-                raise UserError(f"datasets.{name}.pool: " + unknown("pool", each.pool, self.pools))
-        for name in self.methods:
-            self.lineage(name)
-        for name in self.methods:
-            self._check_start(name)
-            self._check_augmentation(name)
-            self._check_fusion(name)
-        self._check_switches()
-        for name in self.tables.datasets or ():
-            if name not in self.datasets:
-                raise UserError("tables.datasets: " + unknown("data set", name, self.datasets))
-        for name in self.tables.methods or ():
-            if name not in self.methods:
-                raise UserError("tables.methods: " + unknown("method", name, self.methods))
-        used = [self.fused(name) for name in (self.method, self.yardstick) if name is not None]
-        for name in chain.from_iterable(used):
-            resolved = self.resolve_method(name)
-            if problem := resolved.network.misfit(dataset.num_samples):
-                message = f"datasets.{self.dataset}.clip_seconds = {dataset.clip_seconds:g} s, method {name}: {problem}"
-                raise UserError(message)
-            if resolved.draws_first and dataset.pool is None:
-                message = f"external.first_stage: random needs an external pool: set datasets.{self.dataset}.pool"
-                raise UserError(message)
-
-    def _check_start(self, name: str) -> None:
-        method = self.resolve_method(name)
-        start = method.start_from
-        if start is None:
-            return
-        if start not in self.methods:
-            raise UserError(f"methods.{name}.start_from: " + unknown("method", start, self.methods))
-        other = self.resolve_method(start)
-        if other.start_from is not None or start == name:
-            message = f"methods.{name}.start_from: {start} has no stage 1 of its own; name a method without start_from"
-            raise UserError(message)
-        if not (method.uses_classes and other.uses_classes):
-            raise UserError(f"methods.{name}.start_from: only trainings on clips have stages; {start} has none")
-
-    def _check_augmentation(self, name: str) -> None:
-        """Refuse SpecAugment for a network that has no spectrogram to mask."""
-        method = self.resolve_method(name)
-        if "loss" in method.training.sections and method.loss.augments and not method.network.takes_augment:
-            message = f"methods.{name}.loss.spec_augment: network {method.network.kind} has no spectrogram to mask"
-            raise UserError(f"{message}; set it to false or choose another network")
-
-    def _check_fusion(self, name: str) -> None:
-        """Refuse a fusion of unknown methods, in a circle, or with settings of a network."""
-        fusion = self.resolve_method(name).fusion
-        if fusion is None:
-            return
-        for member in fusion.methods:
-            if member not in self.methods:
-                raise UserError(f"methods.{name}.fusion.methods: " + unknown("method", member, self.methods))
-        self.fused(name)
-        if unused := sorted(self.methods[name].keys() - {"parent", "fusion", "inference"}):
-            message = f"methods.{name}.{unused[0]}: has no effect, as a fusion trains no network"
-            raise UserError(f"{message}; set it in the methods that are fused ({', '.join(fusion.methods)})")
-
-    def _check_switches(self) -> None:
-        """Refuse a top-level switch that has no effect because the method sets the opposite."""
-        resolved = self.resolve_method(self.method)
-        for section in ("triplet", "external", "pseudo_labels"):
-            stated = getattr(self, section)
-            if "enabled" in stated.model_fields_set and stated.enabled != getattr(resolved, section).enabled:
-                value = str(stated.enabled).lower()
-                message = f"{section}.enabled: {value} has no effect, as method {self.method} sets it the other way"
-                way_out = f"choose another method, or set methods.{self.method}.{section}.enabled: {value}"
-                raise UserError(f"{message}; {way_out}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
