@@ -43,6 +43,10 @@ from tests.conftest import ROOT, TINY, run_snakemake
             {"methods": {"mine": {"loss": {"kind": "cross_entropy", "spec_augment": True}}}},
             ["methods.mine.loss.spec_augment", "multi_resolution has no spectrogram"],
         ),
+        (
+            {"methods": {"mine": {"loss": "masked_reconstruction", "network": {"kind": "beats", "weights": "random"}}}},
+            ["methods.mine.loss: network beats does not reconstruct its input", "masked_audio_mae"],
+        ),
         ({"methods": {"mine": {"start_from": "nobody"}}}, ["methods.mine.start_from", "nobody"]),
         ({"methods": {"mine": {"start_from": "ba_trp_ps_from_ba"}}}, ["no stage 1 of its own"]),
         ({"methods": {"mine": {"start_from": "mine"}}}, ["no stage 1 of its own"]),

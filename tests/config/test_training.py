@@ -3,17 +3,13 @@
 import pytest
 
 from asdpipe.config.base import as_json, read_settings
-from asdpipe.config.losses import Subspace
 from asdpipe.config.method import Method, SelfSupervisedSettings, TrainingSettings
 from asdpipe.config.targets import targets
 
 TRAINED = ["clips", "fine_tune"]
 
 
-@pytest.fixture
-def no_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the subspace loss be one without classes."""
-    monkeypatch.setattr(Subspace, "uses_classes", False)
+PRETRAINING = {"loss": "masked_reconstruction", "network": {"kind": "masked_audio_mae", "weights": "random"}}
 
 
 def method(kind: str, **sections) -> Method:
@@ -33,10 +29,9 @@ def test_a_training_on_classes_depends_on_labels_and_triplet_and_is_iterated(kin
         assert method(kind, **section).first_model != plain.first_model
 
 
-@pytest.mark.usefixtures("no_classes")
 @pytest.mark.parametrize("kind", TRAINED)
 def test_a_training_without_classes_depends_on_network_loss_and_training(kind):
-    plain = method(kind)
+    plain = method(kind, **PRETRAINING)
     assert not plain.uses_classes
     # There are no further stages.
     assert not plain.iterates
@@ -45,14 +40,15 @@ def test_a_training_without_classes_depends_on_network_loss_and_training(kind):
     assert settings.model_dump().keys() == {"network", "loss", "training"}
     assert read_settings(TrainingSettings, as_json(settings)) == settings
     for section in ({"labels": "attribute"}, {"triplet": {"enabled": False}}, {"external": {"n_max": 3}}):
-        other = method(kind, **section)
+        other = method(kind, **PRETRAINING, **section)
         assert other.first_model == plain.first_model
         assert other.every_model == plain.every_model
     # Machine types stand in for the labels.
     assert "asdpipe.method.classes.MachineLabels" in targets(settings.model_dump(mode="json"))
     assert settings.labeller().needs_attributes is False
     assert not settings.mixes_machines
-    assert len(settings.objectives(embedding_shape=(2, 8), num_classes=3)) == 1
+    (objective,) = settings.objectives(embedding_shape=(1, 8), num_patches=16, num_classes=3)
+    assert objective.names == ("reconstruction_loss",)
 
 
 @pytest.mark.parametrize("kind", ["frames", "none"])

@@ -22,7 +22,7 @@ def check(config: Config) -> None:
         config.lineage(name)
     for name in config.methods:
         check_start(config, name)
-        check_augmentation(config, name)
+        check_loss(config, name)
         check_fusion(config, name)
     check_switches(config)
     for name in config.tables.datasets or ():
@@ -60,12 +60,17 @@ def check_start(config: Config, name: str) -> None:
         raise UserError(f"methods.{name}.start_from: only trainings on clips have stages; {start} has none")
 
 
-def check_augmentation(config: Config, name: str) -> None:
-    """Refuse SpecAugment for a network that has no spectrogram to mask."""
+def check_loss(config: Config, name: str) -> None:
+    """Refuse SpecAugment and reconstruction for a network that has no spectrogram to mask or predict."""
     method = config.resolve_method(name)
-    if "loss" in method.training.sections and method.loss.augments and not method.network.takes_augment:
+    if "loss" not in method.training.sections:
+        return
+    if method.loss.augments and not method.network.takes_augment:
         message = f"methods.{name}.loss.spec_augment: network {method.network.kind} has no spectrogram to mask"
         raise UserError(f"{message}; set it to false or choose another network")
+    if method.loss.reconstructs and not method.network.reconstructs:
+        message = f"methods.{name}.loss: network {method.network.kind} does not reconstruct its input"
+        raise UserError(f"{message}; choose another loss or network (network.kind: masked_audio_mae)")
 
 
 def check_latent(config: Config, name: str) -> None:

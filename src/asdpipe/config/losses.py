@@ -10,6 +10,8 @@ from asdpipe.config.base import PositiveInt, Section, with_kind
 class _Loss(Section):
     uses_classes: ClassVar = True
     """Whether the loss needs classes of the training clips."""
+    reconstructs: ClassVar = False
+    """Whether the network must predict hidden patches."""
 
     @property
     def augments(self) -> bool:
@@ -90,6 +92,7 @@ class MaskedReconstruction(_Loss):
 
     target: ClassVar = "asdpipe.method.masked_reconstruction.MaskedReconstruction"
     uses_classes: ClassVar = False
+    reconstructs: ClassVar = True
     kind: Literal["masked_reconstruction"] = "masked_reconstruction"
     mask_ratio: float = Field(0.8, gt=0, lt=1, description="Share of the patches that are masked.")
 

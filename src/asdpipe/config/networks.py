@@ -16,6 +16,8 @@ class _Network(Section):
     """Whether the network takes a function that augments its spectrogram."""
     adopts: ClassVar[tuple[str, ...]] = ()
     """Layouts of checkpoints, and kinds of networks, whose weights it can start from."""
+    reconstructs: ClassVar = False
+    """Whether the network predicts hidden patches of its spectrogram."""
 
     @property
     def has_adapters(self) -> bool:
@@ -218,6 +220,7 @@ class MaskedAudioMae(_Transformer, _Frames):
 
     target: ClassVar = EXTRACTORS["masked_audio_mae"]
     adopts: ClassVar = ("audio_mae", "masked_audio_mae")
+    reconstructs: ClassVar = True
     kind: Literal["masked_audio_mae"] = "masked_audio_mae"
     decoder_layers: int = Field(16, ge=1, le=64, description="Blocks of the decoder.")
     decoder_width: int = Field(512, ge=4, le=4096, multiple_of=4, description="Size of the decoder's tokens.")
