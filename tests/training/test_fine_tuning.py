@@ -305,6 +305,21 @@ def test_batch_normalisation_is_refused():
         jobs.train(clips(), method, 2000)
 
 
+def test_fixed_statistics_are_allowed():
+    def build(samples: int, **context: Any) -> FeatureExtractor:
+        settings = {"kind": "ced", "layers": 1, "width": 12, "heads": 3, "layer": None, "pooling": "mean"}
+        return build_extractor(settings, num_samples=samples, **context)
+
+    data = dataclasses.replace(clips(4), waveforms=Clips(np.tile(clip, 20) for clip in clips(4)))
+    assert train(data, build, 8000, training={"epochs": 2}, **PLAIN).history.loss.notna().all()
+
+
+def test_a_network_without_weights_is_refused():
+    method = Method(network="log_mel", training=FineTuning(**SETTINGS))
+    with pytest.raises(UserError, match="has no weights to train; use training: none"):
+        jobs.train(clips(), method, 2000)
+
+
 def test_whole_clips_of_any_length_are_refused():
     def build(samples: int, **context: Any) -> FeatureExtractor:
         extractor = Tiny(samples, **context)

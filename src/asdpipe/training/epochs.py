@@ -59,6 +59,8 @@ def train_epochs(
         raise UserError(
             "training: this kind needs a network with a fixed input length; use another training or network"
         )
+    if not any(parameter.requires_grad for parameter in extractor.parameters()):
+        raise UserError("training: the network has no weights to train; use training: none or another network")
     extractor.rng = rng
     objective = job.build_objective(extractor).to(device)
     parameters = [value for value in (*extractor.parameters(), *objective.parameters()) if value.requires_grad]

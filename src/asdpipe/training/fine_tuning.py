@@ -80,12 +80,12 @@ class FineTuneTrainer:
 
 
 def without_batch_statistics(extractor: FeatureExtractor) -> FeatureExtractor:
-    """Return the extractor if micro-batches may be accumulated.
+    """Return the extractor, in training mode, if micro-batches may be accumulated.
 
     Raises:
         UserError: batch normalisation would see single micro-batches.
     """
-    if any(isinstance(module, _BatchNorm) for module in extractor.modules()):
+    if any(isinstance(module, _BatchNorm) and module.training for module in extractor.train().modules()):
         message = (
             "training: fine_tune splits batches, which batch normalisation does not allow: use training: clips for "
             "this network"
