@@ -128,7 +128,9 @@ def train(
     )
     trained = used.training.build().train(job)
     write_table("labels", table, labels)
-    write_csv(trained.history, history)
+    # Four decimals are too few for the end of a schedule.
+    rates = [f"{rate:.4f}" if rate >= 0.001 else f"{rate:.4g}" for rate in trained.history.learning_rate]
+    write_csv(trained.history.assign(learning_rate=rates), history)
     save_model(
         trained.extractor,
         trained.network,
