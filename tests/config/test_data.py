@@ -7,7 +7,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from asdpipe.config.base import canonical_json, read_settings
-from asdpipe.config.data import Dataset, DcaseListing, FolderListing, Listing
+from asdpipe.config.data import Dataset
+from asdpipe.config.listings import DcaseListing, FolderListing, Listing
 from asdpipe.config.pools import Pool, PoolListing
 from asdpipe.data.demo.machines import DEV_MACHINES, EVAL_MACHINES, write_dataset
 from asdpipe.data.demo.names import DEV, EVAL
@@ -97,7 +98,7 @@ def test_machine_types_are_found_by_folder(tmp_path, write_clip):
 def test_planning_reads_no_audio(tmp_path, write_clip):
     write_clip(tmp_path / "fan/train/a.wav", seconds=0.1)
     code = (
-        "import sys; from pathlib import Path; from asdpipe.config.data import FolderListing, DcaseListing\n"
+        "import sys; from pathlib import Path; from asdpipe.config.listings import FolderListing, DcaseListing\n"
         "root = Path(sys.argv[1])\n"
         "for listing in (FolderListing(format='folder'), DcaseListing(format='dcase')):\n"
         "    listing.machine_types(root), listing.watched(root, 'train'), listing.facts(root, 'train')\n"

@@ -10,7 +10,7 @@ import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import as_json
-from asdpipe.config.data import DcaseListing, FolderListing, LabelSettings
+from asdpipe.config.listings import DcaseListing, FolderListing, LabelSettings
 from asdpipe.errors import UserError
 from asdpipe.steps.label_clips import label_clips
 from asdpipe.steps.list_clips import list_clips

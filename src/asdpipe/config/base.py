@@ -1,7 +1,7 @@
 """Base class of all configuration sections, and the JSON that passes settings to a step."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, overload
 
@@ -23,6 +23,7 @@ from asdpipe.imports import built
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="A name that is part of paths.")]
 PositiveInt = Annotated[int, Field(ge=1)]
 Settings = TypeVar("Settings")
+Kind = TypeVar("Kind", bound="Section")
 
 
 class Section(BaseModel):
@@ -163,3 +164,28 @@ def _same_kind(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> 
     default = DEFAULT_KINDS.get(key)
     kind = below.get("kind", default)
     return bool(above.get("kind", kind) == kind)
+
+
+def settings_of(section: Section, kind: type[Kind]) -> Kind:
+    """Return the settings of a section that are also in ``kind``."""
+    return kind.model_validate(section.model_dump(include=set(kind.model_fields)))
+
+
+def own_keys(**formats: type[Section]) -> Callable[[Any], Any]:
+    """Return a validator that refuses keys of other formats and names their format."""
+
+    def validator(values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("format") not in formats:
+            return values
+        own, kept = formats[values["format"]].model_fields, dict(values)
+        for key, value in values.items():
+            having = [name for name, kind in formats.items() if key in kind.model_fields]
+            if key in own or not having:
+                continue
+            if value is not None:
+                raise ValueError(f"{key} is for format: {' and '.join(having)}, not {values['format']}")
+            # null unsets a key of the data set that this one changes, such as the year of dcase2023.
+            del kept[key]
+        return kept
+
+    return validator

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field
 
-from asdpipe.config.base import PositiveInt, Section
-from asdpipe.config.data import Decoding, OnBadClip, own_keys, settings_of
+from asdpipe.config.base import PositiveInt, Section, own_keys, settings_of
+from asdpipe.config.data import Decoding, OnBadClip
 from asdpipe.imports import called
 
 if TYPE_CHECKING:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from asdpipe.config.base import Section
+from asdpipe.config.base import Section, settings_of
 from asdpipe.config.checkpoints import CheckpointSettings
-from asdpipe.config.data import DownloadSettings, LabelSettings, settings_of
+from asdpipe.config.data import DownloadSettings
+from asdpipe.config.listings import LabelSettings
 from asdpipe.config.method import (
     ExternalScoreSettings,
     NetworkSettings,

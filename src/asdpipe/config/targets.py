@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from asdpipe.config.data import Listing
 from asdpipe.config.inference import Backend
 from asdpipe.config.labels import Labels
+from asdpipe.config.listings import Listing
 from asdpipe.config.losses import Loss, Triplet
 from asdpipe.config.networks import Network
 from asdpipe.config.pools import PoolListing

@@ -7,7 +7,7 @@ import pandas as pd
 
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import read_settings
-from asdpipe.config.data import LabelSettings
+from asdpipe.config.listings import LabelSettings
 from asdpipe.errors import UserError
 from asdpipe.progress import SHOWN
 from asdpipe.steps.options import InFiles, InFolder, OutFile, Settings, Text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from asdpipe.artifacts.tables import write_table
 from asdpipe.config.base import read_settings
-from asdpipe.config.data import Listing
+from asdpipe.config.listings import Listing
 from asdpipe.steps.options import InFolder, OutFile, Settings, Text
 
 logger = logging.getLogger(__name__)

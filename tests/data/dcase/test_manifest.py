@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.config.data import DcaseListing
+from asdpipe.config.listings import DcaseListing
 from asdpipe.data.dcase import manifest as dcase
 from asdpipe.errors import UserError
 from tests.dcase_trees import GROUND_TRUTH, list_all, same_manifest, write_truth, write_year
