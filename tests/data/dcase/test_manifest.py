@@ -1,6 +1,7 @@
 """Whole trees of each year, in the organisers' layout and as others rename them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -90,6 +91,26 @@ def test_parts_and_machines_limit_every_layout(tmp_path):
         for part in ("dev", "eval"):
             clips = list_all(root, "set", year=2023, parts=[part], check_counts=False)
             same_manifest(clips, expected[expected.part == part])
+
+
+def test_the_additional_training_set_joins_the_development_set_before_the_evaluation_set_is_out(tmp_path):
+    # DCASE 2025 published eight machine types with training clips first; their test clips came later.
+    expected = write_year(tmp_path, 2025, counts=1)
+    additional = expected.machine[expected.part == "eval"].unique()
+    for machine in additional:
+        shutil.rmtree(tmp_path / f"eval_data/raw/{machine}/test")
+    expected = expected[(expected.part == "dev") | (expected.split != "test")]
+    clips = list_all(tmp_path, "set", year=2025, check_counts=False, revealed_attributes=False)
+    same_manifest(clips, expected.reset_index(drop=True), "attributes")
+    train, test = (clips[clips.split == split] for split in ("train", "test"))
+    assert len(additional) == 8
+    assert set(train.machine) == {*additional, *test.machine}
+    assert len(set(test.machine)) == 7
+    assert set(test.part) == {"dev"}
+    # Attributes that the challenge hid are unknown, those that it gave are there.
+    known = train[train.attributes.notna()]
+    assert {"fan", "CoffeeGrinder", "BandSealer"} <= set(known.machine)
+    assert not {"bearing", "slider", "ToyTrain", "AutoTrash", "ToyPet"} & set(known.machine)
 
 
 def test_the_ids_of_2020_tell_dev_from_eval_in_a_renamed_tree(tmp_path):
