@@ -321,6 +321,50 @@ def test_a_row_of_the_csv_concerns_its_split_only(tmp_path: Path) -> None:
     assert facts("normal", "target")[1] == test
 
 
+def test_a_union_takes_the_lists_of_its_members(tmp_path: Path) -> None:
+    for part, machine in (("dev_data", "fan"), ("dev_data", "valve"), ("eval_data", "ToyPet")):
+        for split in ("train", "test", "supplemental"):
+            (tmp_path / part / machine / split).mkdir(parents=True)
+    datasets = TINY["datasets"] | {
+        "dcase2025": {"root": str(tmp_path)},
+        "own": {"format": "dcase", "root": str(tmp_path), "machines": ["fan"]},
+        "all": {
+            "format": "union",
+            "datasets": ["tiny", "dcase2025", "own"],
+            "tested": ["dcase2025"],
+            "clip_seconds": 1,
+        },
+    }
+    plan = plan_of(datasets=datasets, dataset="all", method="ba_trp_ps")
+    plan.check()
+    assert plan.united_datasets == ["all"]
+
+    def lists(*places: str) -> list[str]:
+        return [f"results/data/{place}/clips.parquet" for place in places]
+
+    assert plan.united_from("all", "train/") == lists("dcase2025/train", "own/train", "tiny/train")
+    assert plan.united_from("all", "test/") == lists("dcase2025/test")
+    assert plan.united_from("all", "supplemental/") == lists("dcase2025/supplemental", "own/supplemental")
+    # What is not tested needs no labels.
+    everything = lists("dcase2025", "own/train", "own/supplemental", "tiny/train")
+    assert plan.united_from("all", "") == everything
+    assert plan.splits("all") == ["train", "test", "supplemental"]
+    names = plan.machine_types("all")
+    assert names[:4] == ["dcase2025_fan", "dcase2025_valve", "dcase2025_ToyPet", "own_fan"]
+    assert set(names[4:]) == {f"tiny_{name}" for name in TINY["datasets"]["tiny"]["machines"]}
+    assert json.loads(plan.settings("unite_clips", dataset="all")) == {"joined": False}
+    assert plan.split_files("all", "train")["index"] == "results/data/all/train/waveforms.parquet"
+    for function in (plan.dataset_root, plan.truth):
+        with pytest.raises(UserError, match=r"datasets\.all: has no recordings, but those of dcase2025, own, tiny"):
+            function("all")
+
+    joined = datasets | {"all": datasets["all"] | {"joined": True}}
+    assert plan_of(datasets=joined).machine_types("all").count("fan") == 1
+    missing = datasets | {"own": {"format": "dcase", "root": f"{tmp_path}/none"}}
+    with pytest.raises(UserError, match="none: there is no such folder"):
+        plan_of(datasets=missing, dataset="all", method="ba_trp_ps").check()
+
+
 def test_a_shard_is_packed_again_when_its_own_clips_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_clip: Any
 ) -> None:
@@ -444,9 +488,20 @@ def test_tables_of_the_top_m_paper_take_what_the_config_has(backbone: str) -> No
 
 
 def test_the_machine_types_of_2025_have_the_papers_names() -> None:
-    tables = TablePlan(plan_of(tables={"datasets": ["tiny", "dcase2025", "dcase2024"]}))
+    union = {"format": "union", "datasets": ["dcase2024", "dcase2025"], "clip_seconds": 1}
+    unions = {
+        "all": union,
+        "tested": union | {"tested": ["dcase2025"], "joined": True},
+        "other": union | {"tested": ["dcase2024"]},
+    }
+    names = ["tiny", "dcase2025", "dcase2024", *unions]
+    tables = TablePlan(plan_of(datasets=TINY["datasets"] | unions, tables={"datasets": names}))
     of_2025 = {machine: machine for machine in top_m.MACHINES}
-    assert json.loads(tables.top_m_machines()) == {"tiny": {}, "dcase2025": of_2025, "dcase2024": {}}
+    assert json.loads(tables.top_m_machines()) == {
+        **{name: {} for name in ("tiny", "dcase2024", "other")},
+        **dict.fromkeys(("dcase2025", "tested"), of_2025),
+        "all": {f"dcase2025_{machine}": machine for machine in top_m.MACHINES},
+    }
     with pytest.raises(UserError, match="topm_ced: the paper has no such backbone; choose audio_mae or beats"):
         tables.top_m_inputs("ced")
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from asdpipe.config.data import Dataset, DemoDataset
+from asdpipe.config.data import Dataset, DemoDataset, Recorded, UnionDataset
 from asdpipe.config.pools import DemoPool
 from asdpipe.config.schema import Config
+from asdpipe.data.unions import machine_name
 from asdpipe.errors import UserError
 
 Inputs = dict[str, str | list[str]]
@@ -33,21 +34,33 @@ class DataPlan:
         """
         return self.config.resolve_dataset(dataset)
 
+    def _recorded(self, dataset: str) -> Recorded:
+        """Return a data set that has recordings of its own.
+
+        Raises:
+            UserError: it is united from others.
+        """
+        known = self.dataset(dataset)
+        if isinstance(known, UnionDataset):
+            raise UserError(f"datasets.{dataset}: has no recordings, but those of {', '.join(known.datasets)}")
+        return known
+
     def dataset_root(self, dataset: str) -> Path:
         """Return the folder of the recordings."""
-        return Path(self.dataset(dataset).root or f"results/data/{dataset}/recordings")
+        return Path(self._recorded(dataset).root or f"results/data/{dataset}/recordings")
 
     def truth(self, dataset: str) -> str:
         """Return the folder with the labels of the evaluation test clips; empty: below the root, if there."""
-        return self.dataset(dataset).ground_truth or ""
+        return self._recorded(dataset).ground_truth or ""
 
     def splits(self, dataset: str) -> list[str]:
         """Return the splits that are listed."""
-        return ["train", "test", "supplemental"] if self.sources(dataset, "supplemental") else ["train", "test"]
+        has_more = any(self.sources(member, "supplemental") for member in self.members(dataset, "supplemental"))
+        return ["train", "test", "supplemental"] if has_more else ["train", "test"]
 
     def sources(self, dataset: str, split: str) -> list[str]:
         """Return the inputs that change when clips of a split are added or removed: a download's index, or folders."""
-        known = self.dataset(dataset)
+        known = self._recorded(dataset)
         if known.fetched:
             has_split = split != "supplemental" or known.has_supplemental
             return [f"results/data/{dataset}/download.json"] if has_split else []
@@ -55,7 +68,7 @@ class DataPlan:
 
     def facts(self, dataset: str, split: str) -> str:
         """Return a digest of the csv rows about the clips of a split; "" for a download, which never changes."""
-        known = self.dataset(dataset)
+        known = self._recorded(dataset)
         if known.fetched:
             return ""
         truth = self.truth(dataset)
@@ -63,12 +76,46 @@ class DataPlan:
 
     def labelled_from(self, dataset: str) -> Inputs:
         """Return what the labelled manifest is made from: the lists of all splits, and the ground truth."""
-        known, truth = self.dataset(dataset), self.truth(dataset)
+        known, truth = self._recorded(dataset), self.truth(dataset)
         lists = [f"results/data/{dataset}/{split}/clips.parquet" for split in self.splits(dataset)]
         if known.fetched:
             return {"lists": lists, "truth": []}
         folder = Path(truth) if truth else None
         return {"lists": lists, "truth": known.listing.truth_files(self.dataset_root(dataset), folder)}
+
+    def machine_types(self, dataset: str) -> list[str]:
+        """Return the machine types of a data set."""
+        names = [
+            self.machine_name(dataset, member, machine)
+            for member in self.members(dataset, "train")
+            for machine in self._recorded(member).machine_types(self.dataset_root(member))
+        ]
+        return list(dict.fromkeys(names))
+
+    def members(self, dataset: str, split: str) -> Sequence[str]:
+        """Return the data sets that the clips of a split are of: itself, unless it is united from others."""
+        known = self.dataset(dataset)
+        return known.members(split) if isinstance(known, UnionDataset) else [dataset]
+
+    def machine_name(self, dataset: str, member: str, machine: str) -> str:
+        """Return what a data set calls a machine type of one of its members."""
+        known = self.dataset(dataset)
+        return machine_name(member, machine, joined=known.joined) if isinstance(known, UnionDataset) else machine
+
+    def united_from(self, dataset: str, part: str) -> list[str]:
+        """Return the lists of its members that a list of a united data set is joined from.
+
+        Args:
+            part: a split followed by a slash; empty: all splits, with the labels of the test clips.
+        """
+        tested, files = self.members(dataset, "test"), []
+        for member in self.members(dataset, "train"):
+            if not part and member in tested:
+                files.append(f"results/data/{member}/clips.parquet")
+                continue
+            splits = [split for split in self.splits(member) if split != "test" or member in tested]
+            files += [f"results/data/{member}/{split}/clips.parquet" for split in splits if part in ("", f"{split}/")]
+        return files
 
     @property
     def generated_datasets(self) -> list[str]:
@@ -83,7 +130,14 @@ class DataPlan:
     @property
     def fetched_datasets(self) -> list[str]:
         """The data sets that are downloaded."""
-        return [name for name, dataset in self.config.datasets.items() if dataset.fetched]
+        return [
+            name for name, dataset in self.config.datasets.items() if isinstance(dataset, Recorded) and dataset.fetched
+        ]
+
+    @property
+    def united_datasets(self) -> list[str]:
+        """The data sets that are united from others."""
+        return [name for name, dataset in self.config.datasets.items() if isinstance(dataset, UnionDataset)]
 
     def num_samples(self, dataset: str) -> int:
         """Return the length that clips are tiled or cut to, in samples."""

@@ -36,7 +36,8 @@ class Plan(DataPlan):
         """
         name, method = self.config.dataset, self.config.method
         for split in ("train", "test"):
-            self.sources(name, split)
+            for member in self.members(name, split):
+                self.sources(member, split)
         for fused in self.config.fused(method):
             self._check_classes(name, fused)
             pool = self.pool(name, fused)
@@ -49,8 +50,7 @@ class Plan(DataPlan):
         Raises:
             UserError: names the ways out.
         """
-        known, settings = self.dataset(dataset), self.method(method)
-        machines = known.machine_types(self.dataset_root(dataset))
+        settings, machines = self.method(method), self.machine_types(dataset)
         has_external = self.pool(dataset, method) is not None and settings.draws_first
         if len(machines) > 1 or not settings.uses_classes or not settings.labels.by_machine or has_external:
             return

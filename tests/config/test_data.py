@@ -31,6 +31,14 @@ def test_the_listing_of_a_data_set_travels_as_json(values):
     assert (known.decoding.min_seconds, known.num_samples) == (0.2, 48_000)
 
 
+def test_a_union_takes_test_clips_of_some_members_in_whatever_order_they_are_named():
+    known = dataset(format="union", datasets=["b", "a", "b"], tested=["b"], clip_seconds=2)
+    assert [known.members(split) for split in ("train", "test")] == [("a", "b"), ("b",)]
+    assert known == dataset(format="union", datasets=["a", "b"], tested=["b"], clip_seconds=2)
+    assert dataset(format="union", datasets=["a", "b"]).members("test") == ("a", "b")
+    assert (known.num_samples, known.decoding.channel, known.joined) == (32_000, "mix", False)
+
+
 @pytest.mark.parametrize("form", ["demo", "audioset", "folder"])
 def test_the_listing_of_a_pool_travels_as_json(form):
     known = pool(format=form, shards=7, packed=False)
@@ -49,7 +57,15 @@ def test_the_listing_of_a_pool_travels_as_json(form):
         ({"format": "dcase", "table": "clips.csv"}, "table is for format: folder, not dcase"),
         ({"format": "dcase", "download": True}, "download needs the year"),
         ({"format": "dcase", "rot": "x"}, "Extra inputs are not permitted"),
-        ({"format": "disk"}, "'demo', 'dcase', 'folder'"),
+        ({"format": "disk"}, "'demo', 'dcase', 'folder', 'union'"),
+        ({"format": "union", "datasets": ["a", "b"], "root": "x"}, "root is for format: dcase and folder, not union"),
+        (
+            {"format": "union", "datasets": ["a", "b"], "machines": ["fan"]},
+            "machines is for format: demo and dcase and",
+        ),
+        ({"format": "union", "datasets": ["a"]}, "at least 2 items"),
+        ({"format": "union", "datasets": ["a", "b"], "tested": []}, "at least 1 item"),
+        ({"format": "folder", "joined": True}, "joined is for format: union, not folder"),
         ({}, "format"),
     ],
 )

@@ -13,6 +13,11 @@ from asdpipe.errors import UserError
 from tests.conftest import ROOT, TINY, run_snakemake
 
 
+def united(name: str, **keys: object) -> dict:
+    """Return the change that adds a union."""
+    return {"datasets": {**TINY["datasets"], name: {"format": "union", "clip_seconds": 1, **keys}}}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -72,6 +77,10 @@ from tests.conftest import ROOT, TINY, run_snakemake
         ({"datasets": {"dcase2019": {"format": "dcase", "year": 2019}}}, ["datasets.dcase2019.year = 2019", "2020"]),
         ({"datasets": {"mine": {"format": "dcase", "download": True}}}, ["download needs the year"]),
         ({"datasets": {"mine": {"format": "folder", "year": 2023}}}, ["for format: dcase, not folder"]),
+        (united("all", datasets=["tiny", "dcase3"]), ["datasets.all.datasets: there is no data set 'dcase3'", "tiny"]),
+        (united("all", datasets=["tiny", "all"]), ["datasets.all.datasets: all is a union itself"]),
+        (united("all", datasets=["tiny", "dcase2025"], tested=["dcase2024"]), ["dcase2024 is none of datasets.all"]),
+        (united("all", datasets=["tiny", "dcase2025"], joint=True), ["'datasets.all.joint'", "datasets.all.joined"]),
         (
             {
                 "datasets": {"tiny": {**TINY["datasets"]["tiny"], "pool": None}},
@@ -204,7 +213,7 @@ def test_a_value_on_the_command_line_means_what_it_means_in_a_file(argument, key
 def test_a_new_data_set_on_the_command_line_needs_a_format():
     with pytest.raises(UserError) as error:
         load_config(TINY, command_line=["datasets={x: {year: 2023}}"])
-    message = "command line (--config): key 'datasets.x.format' is missing; choose one of: demo, dcase, folder"
+    message = "command line (--config): key 'datasets.x.format' is missing; choose one of: demo, dcase, folder, union"
     assert str(error.value) == message
 
 

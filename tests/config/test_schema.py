@@ -65,6 +65,19 @@ def test_the_years_of_dcase_are_known_with_their_clip_lengths_and_scores():
     assert (dataset.root, dataset.download, dataset.year, dataset.clip_seconds) == ("x", False, 2023, 6)
 
 
+def test_a_union_has_the_score_of_the_years_that_it_tests():
+    years = ["dcase2020", "dcase2021", "dcase2025"]
+
+    def official(**keys):
+        union = {"format": "union", "datasets": years, "clip_seconds": 10, **keys}
+        return load_config(TINY | {"datasets": {**TINY["datasets"], "all": union}}).resolve_dataset("all").official
+
+    assert [official(tested=[year]) for year in years] == ["dcase2020", "dcase2021", "dcase2022"]
+    # Years that differ: that of the newest.
+    assert official() == official(tested=years[:2]) == "dcase2022"
+    assert official(tested=years[:1], scoring="dcase2022") == "dcase2022"
+
+
 def test_a_method_overrides_only_what_it_names():
     config = load_config(
         TINY | {"methods": {"mine": {"training": {"epochs": 7}}, "ba_trp_ps_ex": {"labels": "attribute"}}}

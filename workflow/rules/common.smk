@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -111,7 +112,12 @@ wildcard_constraints:
 
 def any_of(names):
     """Return a regular expression that only these names match."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def all_but(names):
+    """Return a regular expression that names of folders match, but not these."""
+    return rf"(?!(?:{any_of(names)})/)[^/]+"
 
 
 def none_of(names):

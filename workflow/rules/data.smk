@@ -58,6 +58,9 @@ rule list_clips:
         "results/data/{dataset}/{split}/logs/list_clips.log",
     benchmark:
         "results/data/{dataset}/{split}/benchmarks/list_clips.tsv"
+    # Clips of unions are listed by their data sets.
+    wildcard_constraints:
+        dataset=all_but(PLAN.united_datasets),
     conda:
         "../../environment.yml"
     threads: 1
@@ -87,6 +90,9 @@ rule label_clips:
         "results/data/{dataset}/logs/label_clips.log",
     benchmark:
         "results/data/{dataset}/benchmarks/label_clips.tsv"
+    # Clips of unions are listed by their data sets.
+    wildcard_constraints:
+        dataset=all_but(PLAN.united_datasets),
     # First of all: labels that do not fit are found before hours of training.
     priority: 100
     conda:
@@ -106,6 +112,35 @@ rule label_clips:
     shell:
         "python -m asdpipe --log {log} label-clips --root {params.root:q} --truth={params.truth:q} "
         "--settings {params.settings:q} {params.lists} --clips {output.clips}"
+
+
+rule unite_clips:
+    input:
+        lists=planned(PLAN.united_from),
+    output:
+        clips="results/data/{dataset}/{part}clips.parquet",
+    log:
+        "results/data/{dataset}/{part}logs/unite_clips.log",
+    benchmark:
+        "results/data/{dataset}/{part}benchmarks/unite_clips.tsv"
+    wildcard_constraints:
+        dataset=any_of(PLAN.united_datasets),
+        # A split, or all of them with their labels.
+        part="(?:(?:train|test|supplemental)/)?",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        code=code("unite_clips"),
+        settings=settings("unite_clips"),
+        lists=lambda w, input: options(lists=input.lists),
+    message:
+        "Joining the clips of the data sets of {wildcards.dataset}, log: {log}"
+    shell:
+        "python -m asdpipe --log {log} unite-clips --settings {params.settings:q} {params.lists} --clips {output.clips}"
 
 
 rule list_pool_clips:

@@ -14,7 +14,9 @@ class Column(NamedTuple):
 
 
 _CLIP = {
-    "clip_id": Column(pa.string(), "path below the root of the data set or pool; unique"),
+    "clip_id": Column(
+        pa.string(), "path below the root of the data set or pool, in a union after the data set's name; unique"
+    ),
     "path": Column(pa.string(), "path of the audio file"),
 }
 _MACHINE = {"machine": Column(pa.string(), "machine type")}
@@ -24,7 +26,7 @@ _CLIP_ID = {"clip_id": _CLIP["clip_id"]}
 COLUMNS: dict[str, dict[str, Column]] = {
     "clips": dict(
         **_CLIP,
-        dataset=Column(pa.string(), "data set"),
+        dataset=Column(pa.string(), "data set; in a union, the one that the clip comes from"),
         **_MACHINE,
         section=Column(pa.string(), "section, two digits"),
         domain=Column(pa.string(), "source or target; null when unknown", nullable=True),

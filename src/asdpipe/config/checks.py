@@ -2,6 +2,7 @@
 
 from itertools import chain
 
+from asdpipe.config.data import UnionDataset
 from asdpipe.config.schema import RESERVED, Config, unknown
 from asdpipe.errors import UserError
 
@@ -12,6 +13,7 @@ def check(config: Config) -> None:
     Raises:
         UserError: a name that is not defined, or clips too short for the network.
     """
+    check_unions(config)
     dataset = config.resolve_dataset(config.dataset)
     for name, each in config.datasets.items():
         if RESERVED.fullmatch(name):
@@ -42,6 +44,20 @@ def check(config: Config) -> None:
         if resolved.draws_first and dataset.pool is None:
             message = f"external.first_stage: random needs an external pool: set datasets.{config.dataset}.pool"
             raise UserError(message)
+
+
+def check_unions(config: Config) -> None:
+    """Refuse unions of what is no data set with recordings."""
+    for name, union in config.datasets.items():
+        if not isinstance(union, UnionDataset):
+            continue
+        for member in union.datasets:
+            if member not in config.datasets:
+                raise UserError(f"datasets.{name}.datasets: " + unknown("data set", member, config.datasets))
+            if isinstance(config.datasets[member], UnionDataset):
+                raise UserError(f"datasets.{name}.datasets: {member} is a union itself; name its data sets")
+        if others := sorted(set(union.members("test")) - set(union.datasets)):
+            raise UserError(f"datasets.{name}.tested: {', '.join(others)} is none of datasets.{name}.datasets")
 
 
 def check_start(config: Config, name: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, field_validator, model_validator
 
 from asdpipe.config.base import Name, PositiveInt, Section, own_keys, settings_of
-from asdpipe.config.listings import ClipListing, DcaseListing, DemoListing, FolderListing
+from asdpipe.config.listings import FORMAT, ClipListing, DcaseListing, DemoListing, FolderListing
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.data.dcase.years import YEARS
 
@@ -168,9 +168,42 @@ class FolderDataset(FolderListing, _Recorded):
     root: str | None = Field(None, description="Folder of the data set; may contain {data_root}.")
 
 
+class UnionSettings(Section):
+    """Settings for joining the lists of several data sets."""
+
+    joined: bool = Field(
+        False, description="Machine types of the same name are one; false: each is its own, named DATASET_MACHINE."
+    )
+
+
+class UnionDataset(UnionSettings, _Dataset):
+    """Several data sets as one."""
+
+    root: ClassVar[None] = None
+    year: ClassVar[None] = None
+    ground_truth: ClassVar[None] = None
+    format: Literal["union"] = Field(description=FORMAT)
+    datasets: tuple[Name, ...] = Field(min_length=2, description="The data sets, by name.")
+    tested: tuple[Name, ...] | None = Field(
+        None, min_length=1, description="Test clips of these data sets only; none: of all."
+    )
+
+    @field_validator("datasets", "tested")
+    @classmethod
+    def _in_order(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        # Their order means nothing, so changing it must not re-run anything.
+        return None if names is None else tuple(sorted(set(names)))
+
+    def members(self, split: str) -> tuple[str, ...]:
+        """Return the data sets whose clips of a split are taken."""
+        return self.datasets if self.tested is None or split != "test" else self.tested
+
+
+# Data sets that have recordings of their own.
+Recorded = DemoDataset | DcaseDataset | FolderDataset
 Dataset = Annotated[
-    Annotated[DemoDataset | DcaseDataset | FolderDataset, Discriminator("format")],
-    BeforeValidator(own_keys(demo=DemoDataset, dcase=DcaseDataset, folder=FolderDataset)),
+    Annotated[DemoDataset | DcaseDataset | FolderDataset | UnionDataset, Discriminator("format")],
+    BeforeValidator(own_keys(demo=DemoDataset, dcase=DcaseDataset, folder=FolderDataset, union=UnionDataset)),
 ]
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 # Folders may have spaces and umlauts; braces are Snakemake's.
 MachineType = Annotated[str, Field(pattern=r"^[^/\\{}]+$")]
-FORMAT = "'dcase' folders and names; 'folder': one's own, a folder per machine type; 'demo': generated."
+FORMAT = (
+    "'dcase' folders and names; 'folder': one's own, a folder per machine type; 'demo': generated; 'union': several "
+    "data sets as one."
+)
 
 
 class ClipListing(Section):

@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails
 
 from asdpipe.config.base import Name, PositiveInt, Section, merge
 from asdpipe.config.checkpoints import KNOWN_CHECKPOINTS, Checkpoint
-from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, Download
+from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, Download, UnionDataset
 from asdpipe.config.method import KNOWN_METHODS, Method, Sections
 from asdpipe.config.pools import DemoPool, Pool
 from asdpipe.data.dcase.years import YEARS
@@ -193,7 +193,7 @@ class Config(Sections):
         return self.lineage(name) if self.resolve_method(name).training.trains else [name]
 
     def resolve_dataset(self, name: str) -> Dataset:
-        """Return a data set with ``{data_root}`` filled in and ``download`` decided.
+        """Return a data set with ``{data_root}`` filled in, and ``download`` or the score of a union decided.
 
         Raises:
             UserError: no such data set, or data_root is missing.
@@ -203,6 +203,10 @@ class Config(Sections):
         dataset = self.datasets[name]
         if isinstance(dataset, DemoDataset):
             return dataset
+        if isinstance(dataset, UnionDataset):
+            of_tested = {self.datasets[member].official for member in dataset.members("test")}
+            scoring = dataset.scoring or (of_tested.pop() if len(of_tested) == 1 else None)
+            return dataset.model_copy(update={"scoring": scoring})
         root = f"downloads/{name}" if dataset.fetched and dataset.root is None else dataset.root
         update: dict[str, Any] = {"root": self._root(f"datasets.{name}.root", root)}
         if isinstance(dataset, DcaseDataset):

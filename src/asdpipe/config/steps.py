@@ -5,7 +5,7 @@ from typing import Any
 
 from asdpipe.config.base import Section, settings_of
 from asdpipe.config.checkpoints import CheckpointSettings
-from asdpipe.config.data import DownloadSettings
+from asdpipe.config.data import DownloadSettings, UnionSettings
 from asdpipe.config.listings import LabelSettings
 from asdpipe.config.method import (
     ExternalScoreSettings,
@@ -32,6 +32,7 @@ def step_settings(step: str, dataset: Any, pool: Any, method: Any, checkpoint: A
         "download": lambda: settings_of(dataset, DownloadSettings),
         "list_clips": lambda: dataset.listing,
         "label_clips": lambda: LabelSettings(listing=dataset.listing),
+        "unite_clips": lambda: settings_of(dataset, UnionSettings),
         "pack_clips": lambda: dataset.decoding,
         "list_pool_clips": lambda: pool.listing,
         "pack_pool": lambda: pool.decoding,

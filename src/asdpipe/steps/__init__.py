@@ -8,6 +8,7 @@ STEPS = {
     "generate_pool": "Generate the demo's external pool.",
     "list_clips": "List the clips of one split, with what their places, names and csv files say.",
     "label_clips": "Join the lists of all splits with the ground truth.",
+    "unite_clips": "Join the lists of several data sets.",
     "list_pool_clips": "List the clips of an external pool.",
     "pack_clips": "Pack the training or the test clips of a data set.",
     "pack_pool": "Pack one shard of an external pool.",
