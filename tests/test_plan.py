@@ -473,18 +473,32 @@ def test_tables_without_a_pool_leave_out_what_takes_external_clips() -> None:
 
 
 @pytest.mark.parametrize("backbone", top_m.BACKBONES)
-def test_tables_of_the_top_m_paper_take_what_the_config_has(backbone: str) -> None:
-    mine = {f"topm_{backbone}_m{m}": {"parent": "ba"} for m in (3, 15)}
-    config = {"methods": TINY["methods"] | mine, "seeds": [0, 1]}
-    tables = TablePlan(plan_of(**config))
-    # raw_logmel trains nothing, so that seeds are the same.
-    seeds = dict.fromkeys((*mine, "autoencoder", "autoencoder_mahalanobis"), (0, 1)) | {"raw_logmel": (0,)}
+def test_tables_of_the_top_m_paper_take_every_m_the_baselines_and_frozen_extractors(backbone: str) -> None:
+    tables = TablePlan(plan_of(seeds=[0, 1]))
+    trained = [*(f"topm_{backbone}_m{m}" for m in (1, 3, 5, 7, 10, 13, 15)), "autoencoder", "autoencoder_mahalanobis"]
+    # What trains nothing is the same for every seed. No address is known of the weights of BEATs.
+    frozen = ["raw_logmel", "ced_frozen", *(["audio_mae_frozen"] if backbone == "audio_mae" else [])]
     aucs = tables.top_m_inputs(backbone)["aucs"]
-    expected = {f"results/tiny/{name}/seed{seed}/stage1/auc.csv" for name in seeds for seed in seeds[name]}
+    expected = {f"results/tiny/{name}/seed{seed}/stage1/auc.csv" for name in trained for seed in (0, 1)}
+    expected |= {f"results/tiny/{name}/seed0/stage1/auc.csv" for name in frozen}
     assert set(aucs) == expected
     assert len(aucs) == len(expected)
-    some = TablePlan(plan_of(**config, tables={"methods": ["autoencoder", f"topm_{backbone}_m3", "ba"]}))
+    some = TablePlan(plan_of(tables={"methods": ["autoencoder", f"topm_{backbone}_m3", "ba"]}))
     assert some.top_m_methods(backbone) == [f"topm_{backbone}_m3", "autoencoder"]
+
+
+def test_frozen_beats_is_in_the_table_if_its_weights_can_be_had(tmp_path: Path) -> None:
+    def is_there(**changes: Any) -> bool:
+        return "beats_frozen" in TablePlan(plan_of(**changes)).top_m_methods("beats")
+
+    file = tmp_path / "beats.pt"
+    checkpoints = {"beats_iter3_plus_as2m": {"file": str(file)}}
+    assert not is_there()
+    assert not is_there(checkpoints=checkpoints)
+    file.touch()
+    assert is_there(checkpoints=checkpoints)
+    # Whoever asks for it is told what is missing.
+    assert is_there(tables={"methods": ["beats_frozen"]})
 
 
 def test_the_machine_types_of_2025_have_the_papers_names() -> None:

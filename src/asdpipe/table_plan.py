@@ -7,6 +7,7 @@ from functools import cached_property
 
 from asdpipe.config.base import canonical_json
 from asdpipe.data_plan import Inputs
+from asdpipe.errors import UserError
 from asdpipe.paper import published as paper
 from asdpipe.paper import top_m
 from asdpipe.plan import Plan
@@ -73,18 +74,30 @@ class TablePlan:
     # ---------------------------------------------------------------- Top-M
 
     def top_m_methods(self, backbone: str) -> list[str]:
-        """Return the methods of a table that are asked for and can be run; the others stay empty.
+        """Return the methods of a table that are asked for; the others stay empty.
+
+        Without ``tables.methods``: those of the paper that the configuration has, and our other systems that have all
+        that they need.
 
         Raises:
             UserError: no such backbone.
         """
-        asked_for = self.plan.config.tables.methods
-        wanted = [name for name in top_m.methods(backbone) if asked_for is None or name in asked_for]
-        return list(filter(self._can_run, wanted))
+        known, asked_for = self.plan.config.methods, self.plan.config.tables.methods
+        methods = [name for name in top_m.methods(backbone) if name in known]
+        if asked_for is not None:
+            return [name for name in methods if name in asked_for]
+        return [name for name in methods if name not in top_m.others(backbone) or self._has_weights(name)]
 
-    def _can_run(self, method: str) -> bool:
-        """Tell whether the configuration has a method with all that it needs."""
-        return method in self.plan.config.methods
+    def _has_weights(self, method: str) -> bool:
+        """Tell whether the checkpoint that a method starts from, if any, is there or can be fetched."""
+        checkpoint = self.plan.method(method).network.pretrained
+        if checkpoint not in self.plan.config.checkpoints:
+            return True
+        try:
+            self.plan.import_checkpoint(checkpoint)
+        except UserError:
+            return False
+        return True
 
     def top_m_inputs(self, backbone: str) -> Inputs:
         """Return the results of every run and seed of a table of the Top-M paper."""

@@ -19,11 +19,8 @@ MACHINES = ("bearing", "fan", "gearbox", "slider", "ToyCar", "ToyTrain", "valve"
 METRICS = {"sauc": "sAUC", "tauc": "tAUC", "ave": "ave. AUC", "pauc": "pAUC", "hmean": "H. Mean"}
 # The mean over the machine types, the paper's last column.
 MEAN = "hmean"
-# Systems of ours beside the paper's, in this order.
-OTHERS = (
-    *("raw_logmel", "autoencoder", "autoencoder_mahalanobis"),
-    *("beats_frozen", "audio_mae_frozen", "ced_frozen"),
-)
+# Systems of ours beside the paper's.
+BASELINES = ("raw_logmel", "autoencoder", "autoencoder_mahalanobis")
 
 
 class Place(NamedTuple):
@@ -75,14 +72,23 @@ def method_name(backbone: str, m: int) -> str:
     return f"topm_{backbone}_m{m}"
 
 
+def others(backbone: str) -> list[str]:
+    """Return our other systems of a table: baselines, and extractors that are not fine-tuned.
+
+    Raises:
+        UserError: no such backbone.
+    """
+    check_backbone(backbone)
+    return [*BASELINES, f"{backbone}_frozen", "ced_frozen"]
+
+
 def methods(backbone: str) -> list[str]:
     """Return our methods of a table: those of the paper, then the others.
 
     Raises:
         UserError: no such backbone.
     """
-    check_backbone(backbone)
-    return [*(method_name(backbone, m) for m in LABELS_PER_CLIP), *OTHERS]
+    return [*(method_name(backbone, m) for m in LABELS_PER_CLIP), *others(backbone)]
 
 
 @cache

@@ -59,7 +59,7 @@ def make_top_m_table(
     named: list[tuple[str | None, Mapping[str, str]]] = [*datasets.items()]
     if not any(datasets.values()):
         named.append((None, {machine: machine for machine in paper.MACHINES}))
-    others = [name for name in paper.OTHERS if name in set(runs.method)]
+    others = [name for name in paper.others(backbone) if name in set(runs.method)]
     blocks = [
         list(_block(backbone, dataset, machines, others, runs[runs.dataset == dataset])) for dataset, machines in named
     ]
