@@ -4,6 +4,7 @@ import pytest
 
 from asdpipe.config.reading import read_config
 from asdpipe.config.targets import targets
+from tests.config import test_top_m
 from tests.conftest import ROOT
 
 # Windows (ms), loss on every branch, triplet loss, external clips, pseudo-labels: paper §5.2, Tables 2, 3 and 5.
@@ -78,7 +79,7 @@ def test_there_are_no_other_methods_than_these_and_the_baselines():
     others = {"raw_logmel", "autoencoder", "autoencoder_mahalanobis", "ba_ps_from_ba_trp", "ba_trp_ps_from_ba"}
     others.add("ba_trp_ps_ex_log_mel")
     labelled = {f"{name}_labelled" for name in SYSTEMS}
-    assert set(CONFIG.methods) == {*SYSTEMS, *labelled, *CHOICES, *others, *LOSSES}
+    assert set(CONFIG.methods) == {*SYSTEMS, *labelled, *CHOICES, *others, *LOSSES, *test_top_m.KNOWN}
 
 
 @pytest.mark.parametrize("name", LOSSES)
