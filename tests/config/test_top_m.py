@@ -66,3 +66,14 @@ def test_the_paper_is_tested_on_2025_with_clips_that_fit_the_positions_of_audio_
     assert (dataset.year, dataset.parts, dataset.clip_seconds, dataset.pool) == (2025, ("dev", "eval"), 10, None)
     for name in (*METHODS, *FROZEN, "audio_mae_pretraining"):
         assert CONFIG.resolve_method(name).network.misfit(dataset.num_samples) == ""
+
+
+def test_all_years_can_be_trained_on():
+    files = [ROOT / "config" / f"{name}.yaml" for name in ("top_m", "top_m_all_years")]
+    config = read_config(files, {"data_root": "x"})
+    dataset = config.resolve_dataset(config.dataset)
+    assert dataset.datasets == tuple(f"dcase{year}" for year in range(2020, 2026))
+    assert (dataset.tested, dataset.joined, dataset.clip_seconds) == (("dcase2025",), True, 10)
+    strategies = CONFIG.resolve_method("topm_beats_m1").candidates.strategies
+    for name in METHODS:
+        assert config.resolve_method(name).candidates.strategies == strategies | {"AirCompressor": "cluster"}
