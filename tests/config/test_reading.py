@@ -370,6 +370,7 @@ def test_messages_name_keys_below_a_choice_of_kind_without_its_tag(monkeypatch, 
 
 def test_text_below_a_choice_of_kind_may_look_like_a_number_on_the_command_line(monkeypatch):
     monkeypatch.setattr(reading, "Config", Config)
+    monkeypatch.setattr(reading, "check", lambda _: None)
     arguments = ["datasets={x: {format: tape, label: 2023}, y: {format: disk, year: 2023}}"]
     config = load_config({}, command_line=[*arguments, "network={kind: deep, note: none}"])
     assert (config.datasets["x"].label, config.datasets["y"].year, config.network.note) == ("2023", 2023, None)
