@@ -130,10 +130,13 @@ SAMPLES = [f"{POOL}/{shard}/waveforms.int16" for shard in (0, 1)]
 
 
 def test_candidates_are_ranked_from_training_clips_for_methods_whose_classes_are_made_of_them() -> None:
-    plan = with_methods(mine={"parent": "ba", "labels": "top_m"})
-    assert plan.rank_labels("tiny", "mine") == TRAIN
+    latent = {"kind": "top_m", "candidates": {"latent": "ba_trp"}}
+    plan = with_methods(mine={"parent": "ba", "labels": "top_m"}, yours={"parent": "mine", "labels": latent})
+    assert plan.rank_labels("tiny", "mine", "0") == TRAIN
+    embeddings = f"{folder('ba_trp', 1)}/embeddings/train.parquet"
+    assert plan.rank_labels("tiny", "yours", "0") == TRAIN | {"embeddings": embeddings}
     with pytest.raises(UserError, match="ba has no candidate labels"):
-        plan.rank_labels("tiny", "ba")
+        plan.rank_labels("tiny", "ba", "0")
 
 
 def test_what_trainings_take() -> None:
@@ -526,7 +529,7 @@ def test_the_machine_types_of_2025_have_the_papers_names() -> None:
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
-        ("method", ["bo"], "there is no method 'bo'; the config has: autoencoder, "),
+        ("method", ["bo"], "there is no method 'bo'; the config has: audio_mae_frozen, "),
         ("dataset", ["toy"], "there is no data set 'toy'; the config has: dcase2020, "),
         ("pool_root", ["sea"], "there is no pool 'sea'; the config has: tiny"),
         ("summarize", ["6"], "add --config stages=6"),
