@@ -11,6 +11,7 @@ from asdpipe.config.method import Method
 from asdpipe.config.networks import MultiResolution
 from asdpipe.config.training import ClipTraining
 from asdpipe.method.objectives import Sum
+from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import build_extractor
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.job import Job, Trained, objective_context
@@ -56,16 +57,21 @@ def job(
     checkpoint: Checkpoint | Callable[[str], Checkpoint] | None = None,
     machine: Sequence[str] | None = None,
     torch_compile: bool = False,
+    build: Callable[..., FeatureExtractor] | None = None,
 ) -> Job:
-    """Return the job of a method, as the step makes it."""
+    """Return the job of a method, as the step makes it.
+
+    Args:
+        build: makes the network instead, given the switches of the training.
+    """
     settings = method.training_settings()
-    network = settings.network.model_dump(mode="json")
+    network = settings.network.arguments()
     given = checkpoint or NoCheckpoint()
     return Job(
         clips,
         np.array(clips.machine_index.astype(str) if machine is None else machine, dtype=object),
         network,
-        lambda **context: build_extractor(network, num_samples=num_samples, **context),
+        build or (lambda **context: build_extractor(network, num_samples=num_samples, **context)),
         lambda extractor: Sum(settings.objectives(**objective_context(extractor), num_classes=num_classes)),
         seed,
         CPU,
