@@ -1,11 +1,14 @@
 """A disk that is full: a message that names the file, no half file taken for whole."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from asdpipe.artifacts.files import whole_folder, write_csv, written
 from asdpipe.artifacts.tables import write_table
@@ -15,6 +18,7 @@ from asdpipe.config.networks import MultiResolution
 from asdpipe.errors import UserError
 from asdpipe.models.build import build_extractor
 from asdpipe.models.files import save_model
+from asdpipe.models.tensors import save_tensors
 from asdpipe.steps.generate_dataset import generate_dataset
 from asdpipe.training.state import Checkpoint, TrainingState
 
@@ -85,6 +89,15 @@ def test_a_quota_is_told_like_a_full_disk_and_other_errors_as_they_are(tmp_path)
         _ = 1 / 0
     with pytest.raises(UserError, match=r"^mine$"), written(tmp_path / "a"):
         raise UserError("mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cause_of_a_failed_write_of_tensors_is_read_from_its_text(tmp_path, monkeypatch):
+    for number, error in ((122, UserError), (5, OSError), (None, SafetensorError)):
+        text = "Error while serializing: I/O error: no reason" + (f" (os error {number})" if number else "")
+        monkeypatch.setattr(safetensors.torch, "save_file", Mock(side_effect=SafetensorError(text)))
+        with pytest.raises(error, match="or your share of it" if number == 122 else "no reason"):
+            save_tensors({}, {}, tmp_path / "artifact")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """Files of tensors that are not trusted: read without running anything, and checked before they are used."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,25 @@ def write_tensors(tensors: Mapping[str, Tensor], network: Mapping[str, Any], pat
     Args:
         network: kind and arguments of their extractor, JSON-able, stored with them.
     """
-    copied = {name: value.contiguous() for name, value in tensors.items()}
     # One entry: the order of several is random.
-    header = {NETWORK: json.dumps(network, sort_keys=True)}
+    save_tensors(tensors, {NETWORK: json.dumps(network, sort_keys=True)}, path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str], path: Path) -> None:
+    """Write tensors that share no memory, and texts, in safetensors, without a copy of contiguous ones on the CPU.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with written(path) as temporary:
-        # Not save_file, whose errors do not distinguish a full disk.
-        temporary.write_bytes(safetensors.torch.save(copied, header))
+        try:
+            safetensors.torch.save_file(contiguous, temporary, dict(header))
+        except SafetensorError as error:
+            # It names the cause in its text alone.
+            if number := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(number[1]), str(error)) from error
+            raise
 
 
 def read_tensors(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

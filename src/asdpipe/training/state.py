@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from asdpipe.artifacts.files import written
 from asdpipe.errors import UserError
+from asdpipe.models.tensors import save_tensors
 
 # Increase when the content of a checkpoint changes, so that old ones are not read.
 FORMAT = 2
@@ -61,15 +60,13 @@ class TrainingState:
         return all(bool(value.isfinite().all()) for value in values)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the tensors of the state, and its JSON-able part."""
+        """Return the tensors of the state, which the next step changes, and its JSON-able part."""
         tensors = {RNG: self.rng.get_state(), LOSSES: self.losses}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{key}": value for key, value in values.items()}
-        # safetensors needs contiguous CPU tensors that share no storage.
-        copied = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        return copied, {"history": self.history, "order": self._order}
+        return tensors, {"history": self.history, "order": self._order}
 
     def restore(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Load a state that ``state`` returned.
@@ -124,8 +121,7 @@ class Checkpoint:
         """
         tensors, metadata = state.state()
         header = {"made_of": self._identity, "facts": json.dumps(metadata)}
-        with written(self.path) as temporary:
-            temporary.write_bytes(safetensors.torch.save(tensors, header))
+        save_tensors(tensors, header, self.path)
         self.end_if_asked(state)
 
     def end_if_asked(self, state: TrainingState) -> None:
