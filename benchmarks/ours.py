@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from asdpipe.training.job import Job, Trained, objective_context
 from asdpipe.training.state import Checkpoint
 
 
-def new_network(method: Method, num_samples: int) -> FeatureExtractor:
-    """Return the method's network, untrained."""
-    return build_extractor(method.network.model_dump(), num_samples=num_samples)
+def new_network(method: Method, num_samples: int, **context: Any) -> FeatureExtractor:
+    """Return the method's network, untrained; context are the switches of a training."""
+    return build_extractor(method.network.arguments(), num_samples=num_samples, **context)
 
 
 def train(
@@ -36,8 +37,8 @@ def train(
             clips,
             # Only autoencoders, one per machine type, ask for it.
             np.full(len(clips), "", dtype=object),
-            method.network.model_dump(),
-            lambda **_: new_network(method, num_samples),
+            method.network.arguments(),
+            lambda **context: new_network(method, num_samples, **context),
             lambda extractor: Sum(settings.objectives(**objective_context(extractor), num_classes=num_classes)),
             seed,
             device,
