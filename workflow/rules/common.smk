@@ -115,11 +115,6 @@ def any_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def all_but(names):
-    """Return a regular expression that names of folders match, but not these."""
-    return rf"(?!(?:{any_of(names)})/)[^/]+"
-
-
 def none_of(names):
     """Return a regular expression that folder names match, except these."""
     return rf"(?!(?:{any_of(names)})/)[^/]+"

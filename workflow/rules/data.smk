@@ -60,7 +60,7 @@ rule list_clips:
         "results/data/{dataset}/{split}/benchmarks/list_clips.tsv"
     # Clips of unions are listed by their data sets.
     wildcard_constraints:
-        dataset=all_but(PLAN.united_datasets),
+        dataset=none_of(PLAN.united_datasets),
     conda:
         "../../environment.yml"
     threads: 1
@@ -92,7 +92,7 @@ rule label_clips:
         "results/data/{dataset}/benchmarks/label_clips.tsv"
     # Clips of unions are listed by their data sets.
     wildcard_constraints:
-        dataset=all_but(PLAN.united_datasets),
+        dataset=none_of(PLAN.united_datasets),
     # First of all: labels that do not fit are found before hours of training.
     priority: 100
     conda:
