@@ -165,7 +165,7 @@ def test_few_clips_few_candidates_and_one_attribute_are_said_in_the_log(tmp_path
     assert "fan: 7 neighbours instead of k1 = 15: there are no more clips" in caplog.messages
     assert "pump: 6 clusters instead of k2 = 15, one per distinct clip" in caplog.messages
     assert "fan: all clips have the same best candidate, so M = 1 has one class: nothing to tell apart" in caplog.text
-    assert "labels.candidates.strategies: gearbox: there are no such training clips" in caplog.messages
+    assert "labels.candidates.strategies: there are no training clips of gearbox" in caplog.messages
     assert "pump: one class with M = 7, 10, 13, 15 (sorted): nothing to tell apart" in caplog.messages
     exploded = "pump: too many classes with M = 1, 3, 5, 7, 10, 13, 15 (ranked): most clips are alone in their class"
     assert exploded in caplog.messages
@@ -185,7 +185,7 @@ def test_impossible_strategies_are_refused_by_machine_type(inputs, tmp_path):
     refused(direct, strategies={"ToyCar": "direct"})
     refused(rf"sample needs labels, but no training clip of pump has any; {advice}", strategies={"pump": "sample"})
     without = {name: file for name, file in inputs.items() if name != "embeddings"}
-    refused(r"labels.candidates.latent: the clips of ToyCar, fan, pump are clustered, but in no latent space", without)
+    refused(r"labels.candidates.latent: the clips of ToyCar, fan, pump are to be clustered, but it is not set", without)
     half = read_table("embeddings", inputs["embeddings"])[:32]
     write_table("embeddings", half, tmp_path / "half")
     refused(r"the latent embeddings lack \d+ training clips", inputs | {"embeddings": tmp_path / "half"})

@@ -153,7 +153,7 @@ def test_composite_labels_with_pseudo_labels_and_external_clips():
 def test_clips_with_fewer_candidates_than_m_are_counted_in_the_log(caplog):
     caplog.set_level("INFO")
     assemble_labels(CLIPS, TopMLabels(3, "ranked"), candidates=ranked(*CANDIDATES))
-    assert caplog.messages == ["pump: 3 clips have fewer than M = 3 candidates; theirs are all used"]
+    assert caplog.messages == ["pump: 3 clips have fewer than M = 3 candidates; all of theirs are used"]
 
 
 def test_missing_and_damaged_candidates_are_named():

@@ -12,7 +12,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class CheckpointSettings(Section):
     """Settings of the import of a checkpoint."""
 
-    layout: Literal["beats", "audio_mae", "ced"] = Field(description="Whose official files the checkpoint is like.")
+    layout: Literal["beats", "audio_mae", "ced"] = Field(description="Whose official layout the file has.")
     fine_tuned: bool = Field(
         False, description="Whether it was trained further, with a classifier; the other kind is refused."
     )

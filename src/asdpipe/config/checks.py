@@ -47,7 +47,7 @@ def check(config: Config) -> None:
 
 
 def check_unions(config: Config) -> None:
-    """Refuse unions of what is no data set with recordings."""
+    """Refuse unions of unknown data sets or of other unions."""
     for name, union in config.datasets.items():
         if not isinstance(union, UnionDataset):
             continue

@@ -62,12 +62,14 @@ class FineTuning(Section):
         4, ge=0, description="Epochs in which the learning rate rises linearly from 0; a cosine brings it back to 0."
     )
     layer_decay: float = Field(
-        0.6, gt=0, le=1, description="Factor of the gradient from each block to the one below, if the network takes it."
+        0.6, gt=0, le=1, description="Factor of the gradient from block to block downwards, if the network supports it."
     )
     layer_drop: Share = Field(
-        0.05, description="Probability to skip a block in a forward pass, if the network takes it."
+        0.05, description="Probability to skip a block in a forward pass, if the network supports it."
     )
-    checkpointing: bool = Field(False, description="Compute activations twice to save memory, if the network takes it.")
+    checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass to save memory, if the network supports it."
+    )
     precision: Precision = "auto"
 
     @model_validator(mode="after")

@@ -13,9 +13,9 @@ from asdpipe.method.objectives import Batch, Embed, Objective
 class AdaProjObjective(Objective):
     """Cross-entropy of scaled cosines between an embedding and its projection onto the subspace of each class.
 
-    From the paper: the subspace of a class is the span of its centres, the scale adapts as in AdaCos. From memory and
-    public code (ASDKit): 32 random centres per class that are not learned, the cosine of embedding and projection as
-    similarity, and in the update of the scale the own class counts as exp(0). Public code adds up projections onto the
+    The subspace of a class is the span of its centres, and the scale adapts as in AdaCos. As in public code (ASDKit),
+    there are 32 random centres per class, which are not learned; the similarity is the cosine of embedding and
+    projection; in the update of the scale the own class counts as exp(0). Public code adds up projections onto the
     normalised centres; here the basis is orthonormal, so that the projection is exact.
 
     Args:

@@ -1,6 +1,6 @@
 """Candidate labels of the training clips of one machine type, the best first (Top-M pseudo-labels, §2).
 
-The label of a clip is what its section and its attributes say; None if they are unknown. Candidates do not depend on M.
+A clip's label is its section and its attributes; None if neither is known. Candidates do not depend on M.
 scikit-learn and scipy are imported where they are used, because importing them takes longer than most steps.
 """
 
@@ -35,7 +35,7 @@ class Ranking(NamedTuple):
 
 
 def availability(labels: Labels, k1: int) -> Availability:
-    """Return what the labels of a machine type's training clips are like (Table 1).
+    """Return how complete and consistent the labels of a machine type's training clips are (Table 1).
 
     - ``none``: no clip has a label; ``partial``: some clips have none;
     - ``consistent``: at most ``k1`` labels, with 5 clips or more on average, that all name the same fields;

@@ -10,7 +10,7 @@ Order = Literal["ranked", "sorted"]
 ORDERS: tuple[Order, ...] = ("ranked", "sorted")
 # The paper's values of M.
 EVERY_M = (1, 3, 5, 7, 10, 13, 15)
-# Above this share of clips that are alone in their class, a network can only learn them by heart.
+# Above this share of clips that are alone in their class, a network can only memorise them.
 MOST_ALONE = 0.5
 
 

@@ -40,7 +40,7 @@ def rank(scores: Scores, training: Scores) -> Scores:
     known, count = np.unique(training, return_counts=True)
     ranks = (np.cumsum(count) - count / 2) / len(training)
     exceedance = scores - np.clip(scores, known[0], known[-1])
-    # Of infinite scores this would not be a number.
+    # The formula gives NaN for infinite scores.
     finite = np.where(np.isfinite(scores), exceedance, 0)
     beyond = finite / (np.abs(finite) + _deviation(training))
     return np.where(np.isfinite(scores), np.interp(scores, known, ranks) + beyond, scores)

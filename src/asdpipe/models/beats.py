@@ -1,7 +1,7 @@
 """BEATs, a Transformer on patches of the log-mel spectrogram.
 
 Chen et al., BEATs: audio pre-training with acoustic tokenizers, ICML 2023. Modules have the names of the official
-checkpoints, without dropout, which their settings put to zero.
+checkpoints, without dropout, which their settings set to zero.
 """
 
 import math
@@ -24,7 +24,7 @@ from asdpipe.models.patches import PATCH, Pooling, embedding_shape, num_patches,
 FBANK_MEAN, FBANK_STD = 15.41663, 6.55582
 CONVOLUTION, GROUPS = 128, 16
 BUCKETS, MAX_DISTANCE = 320, 800
-# Bounds let settings that are not trusted describe no endless network.
+# Bounds, because untrusted settings could describe a huge network.
 Count = Annotated[int, Field(ge=1, le=64)]
 Size = Annotated[int, Field(ge=1, le=16384)]
 SHARED = "self_attn.relative_attention_bias.weight"
@@ -247,8 +247,8 @@ class Beats(FeatureExtractor):
     def adopt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of an official or own checkpoint by their names here.
 
-        The classifier, blocks after ``layer`` and the official copies of the shared position bias are left out. What
-        else does not exist here remains: a copy that differs, and blocks of a checkpoint with more ``layers``.
+        The classifier, blocks after ``layer`` and the official copies of the shared position bias are left out. Other
+        unknown tensors stay, to be refused later: a copy that differs, blocks of a checkpoint with more ``layers``.
         """
         first = f"encoder.layers.0.{SHARED}"
         renamed = base_names(self)

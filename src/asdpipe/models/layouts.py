@@ -20,7 +20,7 @@ from asdpipe.models.patches import PATCH, ROWS
 from asdpipe.models.tensors import check_tensors, read_tensors
 from asdpipe.models.torch_files import check_claims, read_torch_file
 
-# Clips that every network takes: no tensor depends on their length.
+# A clip length that every network takes; no tensor depends on it.
 NUM_SAMPLES = 3200
 
 
@@ -34,7 +34,7 @@ class Official(NamedTuple):
     tensors: dict[str, Tensor]
     """The tensors of the extractor, float32, by its names; without a classifier."""
     classifier: str | None
-    """A tensor of a classifier: the checkpoint is fine-tuned; None: it has none."""
+    """Name of a tensor of the classifier, if the checkpoint is fine-tuned; else None."""
 
 
 class Layout(NamedTuple):
@@ -43,7 +43,7 @@ class Layout(NamedTuple):
     network: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
     """Kind and arguments of the extractor, of tensors and ``cfg``."""
     classifier: tuple[str, ...]
-    """How names of tensors begin that only fine-tuned checkpoints have."""
+    """Prefixes of tensors that only fine-tuned checkpoints have."""
 
 
 def read_official(file: Path, layout: str) -> Official:
@@ -150,7 +150,7 @@ def _ced(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> dict[str, Any
 
 
 def _vit_sizes(tensors: Mapping[str, Tensor], width: int) -> dict[str, int]:
-    # No tensor tells the number of heads; published ones have 64 dimensions each.
+    # No tensor shows the number of heads; published ones have 64 dimensions each.
     return {"layers": _blocks(tensors, "blocks."), "width": width, "heads": max(1, width // 64)}
 
 

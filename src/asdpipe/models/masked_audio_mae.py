@@ -14,8 +14,8 @@ from asdpipe.models.vit import EPS, Blocks, Heads, Layers, Width, initialize, pi
 class MaskedAudioMae(FeatureExtractor):
     """The encoder and a Transformer decoder that predicts hidden patches from visible ones.
 
-    The embedding is that of the encoder, ``AudioMae``, with its ``fc_norm`` as it starts: the pre-training does not use
-    it. Blocks of the decoder attend to all tokens (the paper's plain decoder, without local windows).
+    The embedding is that of the encoder, ``AudioMae``, with its initial ``fc_norm``, which the pre-training does not
+    use. Blocks of the decoder attend to all tokens (the paper's plain decoder, without local windows).
 
     Input: float (batch, samples) at 16 kHz. Output: float (batch, branches, width); with ``hidden``, see ``forward``.
 
@@ -66,8 +66,8 @@ class MaskedAudioMae(FeatureExtractor):
 
         Args:
             x: waveforms.
-            hidden: bool (batch, num_patches), as many True in every row, best on the CPU (a GPU would have to wait for
-                their number). Patches are in the order of time, those of a time from low to high frequencies.
+            hidden: bool (batch, num_patches), the same number of True in every row; on the CPU it needs no device sync.
+                Patches are in the order of time, those of a time from low to high frequencies.
 
         Returns:
             Without ``hidden``, the encoder's embedding. With it, float32 (batch, 2, hidden patches, 256): the

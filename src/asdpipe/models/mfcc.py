@@ -1,4 +1,4 @@
-"""Mean and standard deviation of MFCCs: where neighbours are searched (Top-M pseudo-labels, §2); a baseline, too."""
+"""Mean and standard deviation of MFCCs, in which nearest neighbours are searched (Top-M pseudo-labels, §2)."""
 
 import torch
 from torch import Tensor

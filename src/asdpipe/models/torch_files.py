@@ -1,4 +1,4 @@
-"""Read files that PyTorch saved, without running anything of what they hold.
+"""Read files that PyTorch saved, without running code from them.
 
 ``torch.load(weights_only=True)`` builds tensors and plain containers only. What it does not limit is limited here:
 compressed archives, and tensors that claim more numbers than the file holds.
@@ -38,7 +38,7 @@ def read_torch_file(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except UserError:
         raise
-    # A file that somebody crafted may provoke any error.
+    # A crafted file may raise any error.
     except Exception as error:
         if named := re.search(r"GLOBAL ([\w.]{1,100})", str(error)):
             message = f"{file}: holds {named[1]}, which is code and never run; give a file of tensors alone"

@@ -17,7 +17,7 @@ from asdpipe.models.patches import PATCH
 
 EPS = 1e-6
 
-# The bounds let a settings file that is not trusted describe no endless network.
+# Bounds, because untrusted settings could describe a huge network.
 Layers = Annotated[int, Field(ge=1, le=64)]
 Heads = Annotated[int, Field(ge=1, le=64)]
 Width = Annotated[int, Field(ge=4, le=4096, multiple_of=4)]

@@ -63,7 +63,7 @@ def rank_labels(
     table = table.assign(own=pd.Series([clip.own_label for clip in described_clips(table)], dtype=object))
     machines = {str(machine): part for machine, part in table.groupby("machine")}
     if unknown := sorted(used.strategies.keys() - machines.keys()):
-        logger.warning("labels.candidates.strategies: %s: there are no such training clips", ", ".join(unknown))
+        logger.warning("labels.candidates.strategies: there are no training clips of %s", ", ".join(unknown))
     strategies = {machine: strategy_of(machine, part, used) for machine, part in machines.items()}
     sampled = table[table.machine.map(strategies) == "sample"]
     clustered = table[table.machine.map(strategies) == "cluster"]
@@ -133,7 +133,7 @@ def latent_vectors(clips: pd.DataFrame, manifest: Path, embeddings: Path | None)
     if clips.empty:
         return {}
     if embeddings is None:
-        message = f"the clips of {', '.join(sorted(set(clips.machine)))} are clustered, but in no latent space"
+        message = f"the clips of {', '.join(sorted(set(clips.machine)))} are to be clustered, but it is not set"
         raise UserError(
             f"labels.candidates.latent: {message}; name the method whose embeddings to take, or take another strategy"
         )

@@ -105,4 +105,4 @@ def check_complete(clip_ids: Iterable[str], known: Iterable[str], what: str) -> 
 def log_fewer(clips: Iterable[Clip], m: int) -> None:
     """Log how many clips of each machine type have fewer than ``m`` candidates."""
     for machine, count in sorted(Counter(clip.machine for clip in clips if len(clip.candidates) < m).items()):
-        logger.info("%s: %d clips have fewer than M = %d candidates; theirs are all used", machine, count, m)
+        logger.info("%s: %d clips have fewer than M = %d candidates; all of theirs are used", machine, count, m)
