@@ -1,5 +1,6 @@
 """Candidate labels of small machine types: one for each strategy, and what is wrong with some."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,7 @@ def test_a_strategy_can_be_set_and_labels_have_sections_where_there_are_several(
 
 
 def test_few_clips_few_candidates_and_one_attribute_are_said_in_the_log(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     files = write_inputs(tmp_path, {"fan": ["x_1"] * 8, "pump": [None] * 6, "valve": [None] * 1 + ["y_1"]})
     table, counts = run(files, tmp_path, strategies={"valve": "sample", "gearbox": "cluster"})
     assert "fan: 7 neighbours instead of k1 = 15: there are no more clips" in caplog.messages

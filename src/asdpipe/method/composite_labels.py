@@ -60,7 +60,7 @@ def class_counts(candidates: Sequence[Sequence[str]], m: int, order: Order) -> C
     )
 
 
-def warnings_of(counts: Sequence[ClassCounts]) -> Iterator[str]:
+def warnings_of(counts: Sequence[ClassCounts], order: Order) -> Iterator[str]:
     """Yield what is wrong with the classes of a machine type, and for which M.
 
     Classes explode if more than half of the clips are alone in their class. They collapse if there is one class,
@@ -68,15 +68,15 @@ def warnings_of(counts: Sequence[ClassCounts]) -> Iterator[str]:
 
     Args:
         counts: of one machine type; M = 1 among them.
+        order: of the composite labels that are looked at.
     """
-    first = next(each.classes for each in counts if each.m == 1)
+    having = [each for each in counts if each.order == order]
+    first = next(each.classes for each in having if each.m == 1)
     if first == 1:
         yield "all clips have the same best candidate, so M = 1 has one class: nothing to tell apart"
-    for order in ORDERS:
-        having = [each for each in counts if each.order == order]
-        exploded = [str(each.m) for each in having if each.clips_alone > MOST_ALONE]
-        collapsed = [str(each.m) for each in having if each.classes == 1 < first]
-        if exploded:
-            yield f"too many classes with M = {', '.join(exploded)} ({order}): most clips are alone in their class"
-        if collapsed:
-            yield f"one class with M = {', '.join(collapsed)} ({order}): nothing to tell apart"
+    exploded = [str(each.m) for each in having if each.clips_alone > MOST_ALONE]
+    collapsed = [str(each.m) for each in having if each.classes == 1 < first]
+    if exploded:
+        yield f"too many classes with M = {', '.join(exploded)} ({order}): most clips are alone in their class"
+    if collapsed:
+        yield f"one class with M = {', '.join(collapsed)} ({order}): nothing to tell apart"
