@@ -38,6 +38,7 @@ soak: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.bench --threads $(CORES)
+	$(BIN)/python -m benchmarks.transformers --threads $(CORES)
 
 lint: setup
 	$(BIN)/ruff check

@@ -1,14 +1,13 @@
 """What Transformers cost: ``make bench``, or ``python -m benchmarks.transformers``.
 
-Clips of noise, networks of published size with random weights. Compares embedding with the forward pass alone, batch by
-batch in turn; measures the CPU time of a clip with every extractor; and the memory of fine-tuning BEATs, whose batches
-are micro-batches one after the other. Prints a table and writes it to benchmarks/transformers.csv. Every measurement
-runs in a process of its own. CPU time counts all threads; on a busy machine it is steadier than wall time, but waiting
-threads and shared caches add to it, too. Linux only (memory from /proc).
+Clips of noise, networks of published size with random weights. Compares embedding with the forward pass alone, in turn;
+measures the CPU time of a clip with every extractor, and the memory of fine-tuning BEATs, whose batches are
+micro-batches one after the other. Prints a table and writes it to benchmarks/transformers.csv. Every measurement runs
+in a process of its own. CPU time is that of all threads. On a busy machine it is steadier than wall time, although
+threads that wait, and caches that are shared, add to it. Linux only (memory from /proc).
 
-``--device cuda`` instead measures embedding and the training steps of a batch of 512 on a GPU: clips/s, the share of
-the card's peak, and memory. ``--device cuda`` with small sizes needs no large card; with ``--device cpu --only gpu``
-the same measurements run on a CPU.
+``--device cuda`` measures embedding and the training steps of a batch of 512 on a GPU instead: clips/s, the share of
+the card's peak, and the memory of its tensors. ``--only gpu`` runs the same on a CPU, which takes small sizes.
 """
 
 import argparse
@@ -25,7 +24,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
@@ -39,7 +37,6 @@ from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
 from asdpipe.method.objectives import Batch
 from asdpipe.models.autoencoder import MachineAutoencoder
 from asdpipe.models.base import FeatureExtractor
-from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import full_precision, pick_device
 from asdpipe.training.embedding import BATCH, GPU_BATCH, embed
 from asdpipe.training.job import objective_context
@@ -315,7 +312,7 @@ def main() -> None:
     parser.add_argument("--gpu-trained", nargs="+", choices=SETTINGS, default=TRAINED)
     parser.add_argument("--gpu-batch", type=int, default=512)
     parser.add_argument("--checkpointing", action="store_true", help="of trainings on a GPU")
-    parser.add_argument("--float32-tflops", type=float, default=67, help="peak of the GPU (default: of an H100 or H200)")
+    parser.add_argument("--float32-tflops", type=float, default=67, help="of the GPU (default: of an H200)")
     parser.add_argument("--bfloat16-tflops", type=float, default=989)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, help="csv file; default: transformers.csv or transformers_gpu.csv here")
