@@ -169,6 +169,12 @@ def test_every_rule_has_what_users_rely_on(name):
     assert growing or "localrule: True" in body, name
 
 
+@pytest.mark.parametrize("name", [name for name, body in RULES.items() if "gpu=gpus" in body])
+def test_a_rule_that_runs_a_network_asks_for_the_memory_of_that(name):
+    memory = {"train": "training_mb, per_mb=1", "embed": "embedding_mb, per_mb=1", "score_external": "embedding_mb"}
+    assert f"mem_mb=growing({memory[name]})," in RULES[name]
+
+
 @pytest.mark.parametrize("name", STEP_RULES)
 def test_every_rule_runs_the_step_of_its_name_with_its_code_as_param(name):
     assert re.findall(r"--log \{log\} ([a-z-]+)", RULES[name]) == [name.replace("_", "-")]

@@ -208,11 +208,28 @@ def given(wildcards, input):
 
 
 def growing(base, per_mb=0):
-    """Return a resource function: ``base`` and so much for each MB of packed samples, times the attempt."""
+    """Return a resource function: ``base`` and so much for each MB of packed samples, times the attempt.
+
+    Args:
+        base: a number, or a function of the wildcards.
+    """
+    of = base if callable(base) else lambda wildcards: base
     if not per_mb:
         # Later steps of a group are asked before their input is there.
-        return lambda wildcards, attempt: attempt * base
-    return lambda wildcards, input, attempt: attempt * (base + int(per_mb * Path(input.samples).stat().st_size / 1e6))
+        return lambda wildcards, attempt: attempt * of(wildcards)
+    return lambda wildcards, input, attempt: attempt * (
+        of(wildcards) + int(per_mb * Path(input.samples).stat().st_size / 1e6)
+    )
+
+
+def training_mb(wildcards):
+    """Return the memory of a training without its data, in MB."""
+    return PLAN.method(wildcards.method).training_mb(PLAN.num_samples(wildcards.dataset))
+
+
+def embedding_mb(wildcards):
+    """Return the memory of embedding clips, in MB."""
+    return PLAN.method(wildcards.method).embedding_mb(PLAN.num_samples(wildcards.dataset))
 
 
 def training_minutes(wildcards, input, attempt):

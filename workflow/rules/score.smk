@@ -101,7 +101,7 @@ rule score_external:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=growing(3000),
+        mem_mb=growing(embedding_mb),
         runtime=growing(240),
         gpu=gpus,
     params:

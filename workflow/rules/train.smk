@@ -17,7 +17,7 @@ rule train:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=growing(2500, per_mb=1),
+        mem_mb=growing(training_mb, per_mb=1),
         runtime=training_minutes,
         gpu=gpus,
     params:
@@ -48,7 +48,7 @@ rule embed:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=growing(2500, per_mb=1),
+        mem_mb=growing(embedding_mb, per_mb=1),
         runtime=growing(30, per_mb=0.01),
         gpu=gpus,
     params:

@@ -15,6 +15,7 @@ from asdpipe.config.labels import Candidates, Labels, MachineLabels, TopMLabels
 from asdpipe.config.losses import Loss, Subspace, Triplet
 from asdpipe.config.networks import Autoencoder, MultiResolution, Network
 from asdpipe.config.training import ClipTraining, FineTuning, FrameTraining, NoTraining, Training
+from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.imports import built
 
 
@@ -35,6 +36,7 @@ class Sections(Section):
     pseudo_labels: PseudoLabels = PseudoLabels()
 
 
+_TEN_SECONDS = 10 * SAMPLE_RATE
 _OnClips = Annotated[ClipTraining | FineTuning, Field(discriminator="kind")]
 
 
@@ -199,6 +201,17 @@ class Method(Sections):
     def draws_first(self) -> bool:
         """Whether stage 1 takes external clips, drawn at random."""
         return self.takes_external and self.external.first_stage == "random"
+
+    def training_mb(self, num_samples: int) -> int:
+        """Return the memory of a training on clips of this length without its data, in MB."""
+        base, per_clip = self.network.training_mb
+        # The triplet loss has three views of every clip.
+        views = 3 if self.uses_classes and self.triplet.enabled else 1
+        return base + round(per_clip * views * self.training.clips_at_once * num_samples / _TEN_SECONDS)
+
+    def embedding_mb(self, num_samples: int) -> int:
+        """Return the memory of embedding clips of this length, in MB."""
+        return round(self.network.embedding_mb * max(1, num_samples / _TEN_SECONDS))
 
     def training_settings(self) -> TrainingSettings:
         """Return the settings that a training depends on: for rule, sharing, checkpoint and model.json."""

@@ -18,6 +18,10 @@ class _Network(Section):
     """Layouts of checkpoints, and kinds of networks, whose weights it can start from."""
     reconstructs: ClassVar = False
     """Whether the network predicts hidden patches of its spectrogram."""
+    embedding_mb: ClassVar = 2500
+    """Memory to embed clips of 10 s, in MB; of published sizes, measured (docs/performance.md), with a margin."""
+    training_mb: ClassVar[tuple[int, int]] = (2500, 0)
+    """Memory of a training, and of each clip of 10 s of a forward pass, in MB."""
 
     @property
     def has_adapters(self) -> bool:
@@ -174,6 +178,8 @@ class Beats(_Encoder):
 
     target: ClassVar = EXTRACTORS["beats"]
     adopts: ClassVar = ("beats",)
+    embedding_mb: ClassVar = 4000
+    training_mb: ClassVar = (4000, 500)
     kind: Literal["beats"] = "beats"
     width: int = Field(768, ge=16, le=4096, multiple_of=16, description="Size of the tokens.")
     ffn: int = Field(3072, ge=1, le=16384, description="Width of the hidden layer within a block.")
@@ -212,6 +218,8 @@ class AudioMae(_Encoder, _Frames):
 
     target: ClassVar = EXTRACTORS["audio_mae"]
     adopts: ClassVar = ("audio_mae", "masked_audio_mae")
+    embedding_mb: ClassVar = 4000
+    training_mb: ClassVar = (4000, 300)
     kind: Literal["audio_mae"] = "audio_mae"
 
 
@@ -220,6 +228,8 @@ class MaskedAudioMae(_Transformer, _Frames):
 
     target: ClassVar = EXTRACTORS["masked_audio_mae"]
     adopts: ClassVar = ("audio_mae", "masked_audio_mae")
+    embedding_mb: ClassVar = 4000
+    training_mb: ClassVar = (5000, 300)
     reconstructs: ClassVar = True
     kind: Literal["masked_audio_mae"] = "masked_audio_mae"
     decoder_layers: int = Field(16, ge=1, le=64, description="Blocks of the decoder.")
@@ -239,6 +249,7 @@ class Ced(_Encoder):
 
     target: ClassVar = EXTRACTORS["ced"]
     adopts: ClassVar = ("ced",)
+    training_mb: ClassVar = (2500, 100)
     kind: Literal["ced"] = "ced"
     width: int = Field(192, ge=4, le=4096, multiple_of=4, description="Size of the tokens.")
     heads: int = Field(3, ge=1, le=64, description="Attention heads of a block; they divide width.")

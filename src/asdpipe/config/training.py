@@ -37,6 +37,11 @@ class ClipTraining(Section):
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     precision: Precision = "auto"
 
+    @property
+    def clips_at_once(self) -> int:
+        """Clips of a forward pass."""
+        return self.source_per_batch + self.target_per_batch
+
 
 class FineTuning(Section):
     """Pre-trained or new Transformers, trained on all clips once per epoch, in large batches."""
@@ -72,6 +77,11 @@ class FineTuning(Section):
     )
     precision: Precision = "auto"
 
+    @property
+    def clips_at_once(self) -> int:
+        """Clips of a forward pass."""
+        return self.micro_batch
+
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
         if self.warm_up_epochs >= self.epochs:
@@ -89,6 +99,7 @@ class FrameTraining(Section):
     trains: ClassVar = True
     uses_classes: ClassVar = False
     sections: ClassVar = ("network", "training")
+    clips_at_once: ClassVar = 0
     # A thousand clips of 10 s take a core some 20 minutes.
     minutes: ClassVar = (960.0, 0.0)
     kind: Literal["frames"] = "frames"
@@ -104,6 +115,7 @@ class NoTraining(Section):
     trains: ClassVar = False
     uses_classes: ClassVar = False
     sections: ClassVar = ("network", "training")
+    clips_at_once: ClassVar = 0
     kind: Literal["none"] = "none"
 
 
