@@ -6,7 +6,7 @@ A result that several methods have in common is made once, in the folder of its 
 from functools import cache
 
 from asdpipe.config.base import as_json
-from asdpipe.config.checks import check_pretrained
+from asdpipe.config.checks import check_method
 from asdpipe.config.method import Method
 from asdpipe.config.schema import Config
 from asdpipe.config.steps import POOL_STEPS, step_settings
@@ -120,17 +120,12 @@ class Plan(DataPlan):
         return seed if self.method(method).training.trains else str(self.config.seeds[0])
 
     def pretrained(self, dataset: str, method: str) -> str | None:
-        """Return the file of a network's pre-trained weights: a checkpoint, or the model of a pre-training method.
-
-        Raises:
-            UserError: the name is that of neither, or the method has no model.
-        """
+        """Return the file of a network's pre-trained weights: a checkpoint, or the model of a pre-training method."""
         name = self.method(method).network.pretrained
         if name is None:
             return None
         if name in self.config.checkpoints:
             return f"results/checkpoints/{name}/weights.safetensors"
-        check_pretrained(self.config, method)
         # All seeds and methods share one pre-training.
         return f"{self.model(dataset, name, str(self.config.seeds[0]), '1')}/model.safetensors"
 
@@ -191,6 +186,7 @@ class Plan(DataPlan):
         Stage 1 takes at most external clips drawn at random.
         """
         self._own("model", self.model_owner(method, int(stage)), dataset, method, seed, stage)
+        check_method(self.config, dataset, method)
         settings, first = self.method(method), int(stage) == 1
         if first:
             self._check_classes(dataset, method)
@@ -219,6 +215,7 @@ class Plan(DataPlan):
     def embed(self, dataset: str, method: str, seed: str, stage: str, split: str) -> Inputs:
         """Return what embeddings are made from: the clips of a split, and the model if there is one."""
         self._own("embeddings", self.model_owner(method, int(stage)), dataset, method, seed, stage)
+        check_method(self.config, dataset, method)
         if (first := self.model_seed(method, seed)) != seed:
             raise UserError(f"{method} is not trained: its embeddings are the same for all seeds; ask for seed {first}")
         files = self.split_files(dataset, split)

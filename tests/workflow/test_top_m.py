@@ -154,9 +154,9 @@ def test_beats_starts_from_a_checkpoint_and_is_iterated_like_the_first_papers_ne
         ({"parent": "topm_beats_m1", "network": {"weights": "nowhere"}}, "no checkpoint and no method 'nowhere'"),
         ({"parent": "topm_beats_m1", "network": {"weights": "raw_logmel"}}, "raw_logmel is not trained"),
         ({"parent": "topm_beats_m1", "network": {"weights": "ced_tiny"}}, "it has weights of ced"),
-        ({"parent": "topm_beats_m1", "network": {"weights": "x"}}, "weights are taken in a circle"),
+        ({"parent": "topm_beats_m1", "network": {"weights": "x"}}, "in a circle: x -> x"),
         ({"parent": "ba_trp_topm", "labels": {"candidates": {"latent": "nothing"}}}, "there is no method 'nothing'"),
-        ({"parent": "ba_trp_topm", "labels": {"candidates": {"latent": "x"}}}, "would need its own labels"),
+        ({"parent": "ba_trp_topm", "labels": {"candidates": {"latent": "x"}}}, "in a circle: x -> x"),
     ],
 )
 def test_impossible_weights_and_latent_spaces_are_refused(tmp_path, method, expected):

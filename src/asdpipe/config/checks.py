@@ -14,7 +14,7 @@ def check(config: Config) -> None:
         UserError: a name that is not defined, or clips too short for the network.
     """
     check_unions(config)
-    dataset = config.resolve_dataset(config.dataset)
+    config.resolve_dataset(config.dataset)
     for name, each in config.datasets.items():
         if RESERVED.fullmatch(name):
             raise UserError(f"datasets.{name}: results/{name} holds other results; choose another name")
@@ -35,15 +35,25 @@ def check(config: Config) -> None:
             raise UserError("tables.methods: " + unknown("method", name, config.methods))
     used = [config.fused(name) for name in (config.method, config.yardstick) if name is not None]
     for name in chain.from_iterable(used):
-        resolved = config.resolve_method(name)
-        check_pretrained(config, name)
-        check_latent(config, name)
-        if problem := resolved.network.misfit(dataset.num_samples):
-            message = f"datasets.{config.dataset}.clip_seconds = {dataset.clip_seconds:g} s, method {name}: {problem}"
-            raise UserError(message)
-        if resolved.draws_first and dataset.pool is None:
-            message = f"external.first_stage: random needs an external pool: set datasets.{config.dataset}.pool"
-            raise UserError(message)
+        check_method(config, config.dataset, name)
+
+
+def check_method(config: Config, dataset: str, name: str) -> None:
+    """Check that a method can be trained, or used as it is, on a data set.
+
+    Raises:
+        UserError: names the key and what to change.
+    """
+    check_latent(config, name)
+    check_pretrained(config, name)
+    check_circle(config, name)
+    method, known = config.resolve_method(name), config.resolve_dataset(dataset)
+    if problem := method.network.misfit(known.num_samples):
+        message = f"datasets.{dataset}.clip_seconds = {known.clip_seconds:g} s, method {name}: {problem}"
+        raise UserError(message)
+    if method.draws_first and known.pool is None:
+        message = f"external.first_stage: random needs an external pool: set datasets.{dataset}.pool"
+        raise UserError(message)
 
 
 def check_unions(config: Config) -> None:
@@ -92,12 +102,14 @@ def check_loss(config: Config, name: str) -> None:
 def check_latent(config: Config, name: str) -> None:
     """Refuse Top-M labels whose latent space is that of no method."""
     candidates = config.resolve_method(name).candidates
-    latent = None if candidates is None else candidates.latent
-    if latent is not None and latent not in config.methods:
-        raise UserError(f"methods.{name}.labels.candidates.latent: " + unknown("method", latent, config.methods))
-    if latent == name:
-        message = f"methods.{name}.labels.candidates.latent: {name} would need its own labels to be trained"
-        raise UserError(f"{message}; name another method, such as one without training")
+    if candidates is None or candidates.latent is None:
+        return
+    key = f"methods.{name}.labels.candidates.latent"
+    if candidates.latent not in config.methods:
+        raise UserError(f"{key}: " + unknown("method", candidates.latent, config.methods))
+    if fusion := config.resolve_method(candidates.latent).fusion:
+        message = f"{candidates.latent} fuses scores and has no embeddings; name one of {', '.join(fusion.methods)}"
+        raise UserError(f"{key}: {message}")
 
 
 def check_pretrained(config: Config, name: str) -> None:
@@ -106,26 +118,39 @@ def check_pretrained(config: Config, name: str) -> None:
     Raises:
         UserError: they are not; names the key and the known names.
     """
-    line = [name]
-    while (weights := config.resolve_method(line[-1]).network.pretrained) is not None:
-        key, network = f"methods.{line[-1]}.network.weights", config.resolve_method(line[-1]).network
-        if weights in config.checkpoints:
-            mismatch = network.mismatch(config.checkpoints[weights].layout, {})
-        elif weights not in config.methods:
-            known = ", ".join(sorted(config.checkpoints))
-            message = f"{key}: there is no checkpoint and no method {weights!r}; known checkpoints: {known}"
-            raise UserError(f"{message}; weights may also be those of a method that pre-trains, or `random`")
-        elif not (other := config.resolve_method(weights)).training.trains:
-            raise UserError(f"{key}: {weights} is not trained (training: {other.training.kind}): it has no weights")
-        else:
-            mismatch = network.mismatch(other.network.kind, other.network.arguments())
-        if mismatch:
-            raise UserError(f"{key}: {weights} cannot be used: {mismatch}")
-        if weights in config.checkpoints:
-            return
-        if weights in line:
-            raise UserError(f"{key}: weights are taken in a circle: {' -> '.join([*line, weights])}; change one")
-        line.append(weights)
+    network, key = config.resolve_method(name).network, f"methods.{name}.network.weights"
+    weights = network.pretrained
+    if weights is None:
+        return
+    if weights in config.checkpoints:
+        mismatch = network.mismatch(config.checkpoints[weights].layout, {})
+    elif weights not in config.methods:
+        known = ", ".join(sorted(config.checkpoints))
+        message = f"{key}: there is no checkpoint and no method {weights!r}; known checkpoints: {known}"
+        raise UserError(f"{message}; weights may also be those of a method that pre-trains, or `random`")
+    elif not (other := config.resolve_method(weights)).training.trains:
+        raise UserError(f"{key}: {weights} is not trained (training: {other.training.kind}): it has no weights")
+    else:
+        mismatch = network.mismatch(other.network.kind, other.network.arguments())
+    if mismatch:
+        raise UserError(f"{key}: {weights} cannot be used: {mismatch}")
+
+
+def check_circle(config: Config, name: str, above: tuple[str, ...] = ()) -> None:
+    """Refuse a method whose training needs its own result.
+
+    Args:
+        above: the methods that need it, each the next one.
+    """
+    if name in above:
+        circle = " -> ".join([*above[above.index(name) :], name])
+        message = f"methods.{name}: its training would need its own result, in a circle: {circle}; change one of"
+        raise UserError(f"{message} network.weights, labels.candidates.latent and start_from")
+    method = config.resolve_method(name)
+    latent = None if method.candidates is None else method.candidates.latent
+    for needed in (method.network.pretrained, latent, method.start_from):
+        if needed in config.methods and needed not in config.checkpoints:
+            check_circle(config, needed, (*above, name))
 
 
 def check_fusion(config: Config, name: str) -> None:

@@ -54,6 +54,8 @@ class _Network(Section):
         if origin not in self.adopts:
             known = " or ".join(self.adopts) or "no"
             return f"it has weights of {origin}, but a network of this kind starts from {known} weights"
+        if sizes.get("lora") is not None:
+            return "its model has adapters (network.lora), which are no initial weights: name what it starts from"
         own = self.arguments()
         for key in sorted((own.keys() & sizes.keys()) - FREE):
             if own[key] != sizes[key]:
