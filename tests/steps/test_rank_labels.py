@@ -1,5 +1,6 @@
 """Candidate labels of small machine types: one for each strategy, and what is wrong with some."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from asdpipe.method.candidates import rank_by_clusters, rank_by_neighbours
 from asdpipe.method.classes import TopMLabels
 from asdpipe.models.mfcc import MfccStatistics
 from asdpipe.steps.rank_labels import rank_labels
+from asdpipe.steps.unite_clips import unite_clips
 from asdpipe.training.labels import assemble_labels
 from tests.conftest import read_facts
 
@@ -158,6 +160,27 @@ def test_a_strategy_can_be_set_and_labels_have_sections_where_there_are_several(
     assert (table.confidence == 1).all()
     # Nothing is clustered: no embeddings are needed.
     run({name: file for name, file in files.items() if name != "embeddings"}, tmp_path, strategy="direct")
+
+
+@pytest.mark.parametrize(("joined", "machines"), [(True, ["slider"]), (False, ["new_slider", "old_slider"])])
+def test_attributes_of_one_year_are_those_of_all_years_where_a_union_joins_its_types(tmp_path, joined, machines):
+    files = write_inputs(tmp_path, {"slider": [None] * 10 + ["ac_1", "ac_2"] * 5})
+    whole = read_table("clips", files["clips"])
+    years = whole.clip_id.where(whole.attributes.isna(), "old").where(whole.attributes.notna(), "new")
+    lists = [tmp_path / year for year in ("new", "old")]
+    for file in lists:
+        write_table("clips", whole[years == file.name].assign(dataset=file.name), file)
+    unite_clips(json.dumps({"joined": joined}), lists, files["clips"])
+    for kind, name in (("waveforms", "index"), ("embeddings", "embeddings")):
+        table = read_table(kind, files[name])
+        year = table.clip_id.map(dict(zip(whole.clip_id, years, strict=True)))
+        write_table(kind, table.assign(clip_id=year + "/" + table.clip_id), files[name])
+    table, _ = run(files, tmp_path, k1=4, k2=4)
+    assert sorted(set(table.machine)) == machines
+    by_year = table.groupby(table.clip_id.str[:3]).label.agg(set)
+    assert by_year["old"] == {"ac_1", "ac_2"}
+    # Clusters hand the attributes to clips without; alone, these have numbers.
+    assert by_year["new"] == ({"ac_1", "ac_2"} if joined else {"0", "1", "2", "3"})
 
 
 def test_few_clips_few_candidates_and_one_attribute_are_said_in_the_log(tmp_path, caplog):
