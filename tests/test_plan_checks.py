@@ -15,8 +15,10 @@ BEATS = {"kind": "beats", "weights": "random"}
 
 
 def plan_of(methods: dict[str, Any], **datasets: Any) -> Plan:
-    changes = {"methods": TINY["methods"] | methods, "datasets": TINY["datasets"] | datasets, "method": "raw_logmel"}
-    return Plan(load_config(copy.deepcopy(TINY | changes)))
+    config: dict[str, Any] = copy.deepcopy(TINY) | {"method": "raw_logmel"}
+    config["methods"] |= methods
+    config["datasets"] |= datasets
+    return Plan(load_config(config))
 
 
 def latent(name: str) -> dict[str, Any]:
@@ -37,6 +39,32 @@ def test_unfit_weights_are_refused(weights: str, said: str) -> None:
     plan = plan_of({"with_adapters": adapted, "x": {"parent": "topm_beats_m1", "network": {"weights": weights}}})
     with pytest.raises(UserError, match=rf"methods\.x\.network\.weights: {said}"):
         plan.train(**RUN, method="x")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "said"),
+    [
+        ({"layer": 6}, {}, "its network has layer = 6: set network.layer to 6 or less"),
+        ({"layer": 6}, {"layer": 7}, "its network has layer = 6: set network.layer to 6 or less"),
+        ({"frames": 512}, {"frames": 528}, "its network has frames = 512: set network.frames to 512 or less"),
+        ({"width": 192}, {}, "its network has width = 192, but network.width is 768: set both to the same"),
+        ({"layer": 6, "frames": 528}, {"layer": 6, "frames": 512, "pooling": "band_mean"}, None),
+        ({}, {"layer": 1}, None),
+    ],
+)
+def test_weights_of_a_smaller_network_are_no_start(
+    theirs: dict[str, Any], own: dict[str, Any], said: str | None
+) -> None:
+    network = {"kind": "audio_mae", "weights": "random", **theirs}
+    pre_trained = {"parent": "topm_audio_mae_m1", "labels": "machine", "network": network}
+    x = {"parent": "audio_mae_frozen", "network": {"weights": "pre_trained", **own}}
+    plan = plan_of({"pre_trained": pre_trained, "x": x})
+    if said is None:
+        files = plan.embed(**RUN, method="x", split="train")
+        assert files["pretrained"] == "results/tiny/pre_trained/seed0/stage1/model.safetensors"
+        return
+    with pytest.raises(UserError, match=rf"methods\.x\.network\.weights: pre_trained cannot be used: {said}"):
+        plan.embed(**RUN, method="x", split="train")
 
 
 @pytest.mark.parametrize(

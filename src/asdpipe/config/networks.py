@@ -60,6 +60,10 @@ class _Network(Section):
         for key in sorted((own.keys() & sizes.keys()) - FREE):
             if own[key] != sizes[key]:
                 return f"its network has {key} = {sizes[key]}, but network.{key} is {own[key]}: set both to the same"
+        for key in ("frames", "layer"):
+            theirs, wanted = sizes.get(key), own.get(key)
+            if theirs is not None and (wanted is None or wanted > theirs):
+                return f"its network has {key} = {theirs}: set network.{key} to {theirs} or less"
         return ""
 
     def arguments(self) -> dict[str, Any]:
