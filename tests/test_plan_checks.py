@@ -117,3 +117,14 @@ def test_clips_that_do_not_fit_a_network_are_refused(method: str, seconds: float
         return
     with pytest.raises(UserError, match=rf"^datasets\.own\.clip_seconds = {seconds:g} s, method {method}: "):
         plan.train(**run) if plan.method(method).training.trains else plan.embed(**run, split="train")
+
+
+@pytest.mark.parametrize(("micro_batch", "reduction", "fits"), [(4, "sum", False), (8, "sum", True), (4, "mean", True)])
+def test_a_sum_over_the_clips_of_a_batch_is_not_split_into_means(micro_batch: int, reduction: str, fits: bool) -> None:
+    training = {"kind": "fine_tune", "batch_size": 8, "micro_batch": micro_batch}
+    method = {"parent": "ba_trp", "network": BEATS, "training": training, "triplet": {"reduction": reduction}}
+    if fits:
+        assert plan_of({"x": method}).train(**RUN, method="x")
+        return
+    with pytest.raises(UserError, match=r"methods\.x\.triplet\.reduction: sum .*micro_batch \(4\) .*batch_size \(8\)"):
+        plan_of({"x": method})

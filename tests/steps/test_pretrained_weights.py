@@ -3,18 +3,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from asdpipe.artifacts.files import file_digest
-from asdpipe.artifacts.tables import read_facts, read_table
+from asdpipe.artifacts.tables import read_facts, read_table, write_table
 from asdpipe.config.base import as_json
-from asdpipe.config.method import Method, NetworkSettings
+from asdpipe.config.data import Decoding
+from asdpipe.config.method import ExternalScoreSettings, Method, NetworkSettings
 from asdpipe.errors import UserError
 from asdpipe.models.build import build_extractor
 from asdpipe.models.pretrained import load_pretrained
 from asdpipe.models.tensors import write_tensors
 from asdpipe.steps.embed import embed
+from asdpipe.steps.score_external import score_external
 from asdpipe.steps.train import train
 from asdpipe.training.on_clips import ClipTrainer
 from tests.models.checkpoints import NETWORKS, tensors_of
@@ -119,3 +123,22 @@ def test_adapters_are_trained_saved_alone_and_embed_on_the_weights(inputs, pretr
     assert found != embedded(inputs, tmp_path, BEATS, pretrained=pretrained)
     with pytest.raises(UserError, match=r"model.safetensors: holds adapters alone"):
         embedded(inputs, tmp_path, BEATS | network, **files)
+    # External clips are embedded by the same network: here those of the training.
+    vectors = np.random.default_rng(0).standard_normal((2, NETWORKS["beats"]["width"])).astype(np.float32)
+    frame = pd.DataFrame({"machine": "fan", "domain": "source", "representative": [0, 1], "clip_id": "x"})
+    write_table("representatives", frame.assign(vector=list(vectors), threshold=2.0), tmp_path / "representatives")
+    score_external(
+        as_json(ExternalScoreSettings(decoding=Decoding(), similarity="cosine")),
+        "pool",
+        **files,
+        pretrained=pretrained,
+        representatives=tmp_path / "representatives",
+        scores=tmp_path / "scores",
+        skipped=tmp_path / "skipped",
+        **{name: inputs[name] for name in ("index", "samples")},
+        device="cpu",
+    )
+    unit, centres = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (np.array(found), vectors))
+    scores = read_table("external_scores", tmp_path / "scores").set_index("clip_id").score
+    clip_ids = read_table("embeddings", tmp_path / "train.parquet").clip_id
+    np.testing.assert_allclose(scores[clip_ids], -(unit @ centres.T).max(axis=1), atol=1e-5)

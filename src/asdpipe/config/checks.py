@@ -4,6 +4,7 @@ from itertools import chain
 
 from asdpipe.config.data import UnionDataset
 from asdpipe.config.schema import RESERVED, Config, unknown
+from asdpipe.config.training import FineTuning
 from asdpipe.errors import UserError
 
 
@@ -25,6 +26,7 @@ def check(config: Config) -> None:
     for name in config.methods:
         check_start(config, name)
         check_loss(config, name)
+        check_reduction(config, name)
         check_fusion(config, name)
     check_switches(config)
     for name in config.tables.datasets or ():
@@ -97,6 +99,19 @@ def check_loss(config: Config, name: str) -> None:
     if method.loss.reconstructs and not method.network.reconstructs:
         message = f"methods.{name}.loss: network {method.network.kind} does not reconstruct its input"
         raise UserError(f"{message}; choose another loss or network (network.kind: masked_audio_mae)")
+
+
+def check_reduction(config: Config, name: str) -> None:
+    """Refuse a sum over the clips of a batch whose parts are averaged."""
+    method = config.resolve_method(name)
+    training, triplet = method.training, method.triplet
+    if not isinstance(training, FineTuning) or not method.uses_classes or not triplet.enabled:
+        return
+    if triplet.reduction == "sum" and training.micro_batch < training.batch_size:
+        message = f"methods.{name}.triplet.reduction: sum needs whole batches, but training.micro_batch"
+        raise UserError(
+            f"{message} ({training.micro_batch}) is less than batch_size ({training.batch_size}); take mean"
+        )
 
 
 def check_latent(config: Config, name: str) -> None:
