@@ -156,6 +156,14 @@ def test_clips_with_fewer_candidates_than_m_are_counted_in_the_log(caplog):
     assert caplog.messages == ["pump: 3 clips have fewer than M = 3 candidates; all of theirs are used"]
 
 
+def test_a_machine_type_with_one_composite_label_is_warned_of(caplog):
+    # The clips of fan have the same two candidates, in two orders.
+    assemble_labels(CLIPS, TopMLabels(2, "ranked"), candidates=ranked(*CANDIDATES))
+    assert not caplog.messages
+    assemble_labels(CLIPS, TopMLabels(2, "sorted"), candidates=ranked(*CANDIDATES))
+    assert caplog.messages == ["fan: all clips have one composite label with M = 2: nothing to tell apart"]
+
+
 def test_missing_and_damaged_candidates_are_named():
     def refused(candidates: pd.DataFrame | None, message: str) -> None:
         with pytest.raises(UserError, match=message):

@@ -40,6 +40,7 @@ def assemble_labels(
     if labeller.num_candidates:
         described = with_candidates(described, candidates)
         log_fewer(described, labeller.num_candidates)
+        warn_of_one_label(described, labeller)
     if pseudo_labels is not None:
         best = pseudo_labels[pseudo_labels["rank"] == 1]
         by_clip = dict(zip(best.clip_id, best.label, strict=True))
@@ -106,3 +107,12 @@ def log_fewer(clips: Iterable[Clip], m: int) -> None:
     """Log how many clips of each machine type have fewer than ``m`` candidates."""
     for machine, count in sorted(Counter(clip.machine for clip in clips if len(clip.candidates) < m).items()):
         logger.info("%s: %d clips have fewer than M = %d candidates; all of theirs are used", machine, count, m)
+
+
+def warn_of_one_label(clips: Iterable[Clip], labeller: Labeller) -> None:
+    """Warn of machine types whose clips have the same composite label."""
+    found = sorted({labeller(clip) for clip in clips})
+    for machine, count in Counter(each.machine for each in found).items():
+        if count == 1:
+            m = labeller.num_candidates
+            logger.warning("%s: all clips have one composite label with M = %d: nothing to tell apart", machine, m)
