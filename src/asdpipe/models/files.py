@@ -1,10 +1,11 @@
-"""Save and load trained extractors: weights in safetensors, settings in JSON."""
+"""Save and load extractors: weights in safetensors, settings in JSON."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import BaseModel, Field, ValidationError
 
 from asdpipe.artifacts.files import file_digest, written
@@ -81,6 +82,23 @@ def load_model(weights: Path, description: Path, pretrained: Path | None = None)
         load_pretrained(extractor, _same_pretrained(weights, content, pretrained), content.network)
     extractor.load_state_dict(tensors, strict=False)
     return extractor.eval()
+
+
+def untrained_model(network: Mapping[str, Any], num_samples: int, pretrained: Path | None = None) -> FeatureExtractor:
+    """Build an extractor that is not trained: with the weights of a file, or random ones, the same in every run.
+
+    Args:
+        network, num_samples: settings to build the extractor from.
+
+    Raises:
+        UserError: an impossible network, or weights of another one.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        extractor = build_extractor(network, num_samples=num_samples)
+    if pretrained is not None:
+        load_pretrained(extractor, pretrained, network)
+    return extractor
 
 
 def _same_pretrained(weights: Path, content: Description, pretrained: Path | None) -> Path:

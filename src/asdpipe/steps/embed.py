@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from asdpipe.artifacts.files import file_digest
@@ -16,9 +15,7 @@ from asdpipe.config.method import NetworkSettings
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
-from asdpipe.models.build import build_extractor
-from asdpipe.models.files import load_model
-from asdpipe.models.pretrained import load_pretrained
+from asdpipe.models.files import load_model, untrained_model
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import embed as embed_clips
@@ -57,11 +54,7 @@ def embed(
         used = read_settings(NetworkSettings, settings).network
         used.check_weights(pretrained)
         network = used.arguments()
-        # Random weights of a network that is not trained are the same in every run.
-        torch.manual_seed(0)
-        extractor, facts = build_extractor(network, num_samples=num_samples), {"network": network}
-        if pretrained is not None:
-            load_pretrained(extractor, pretrained, network)
+        extractor, facts = untrained_model(network, num_samples, pretrained), {"network": network}
     if pretrained is not None:
         facts["pretrained_sha256"] = file_digest(pretrained)
     waveforms = Waveforms([(index, samples)])

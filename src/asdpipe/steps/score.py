@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from asdpipe.artifacts.representatives import read_representatives
 from asdpipe.artifacts.tables import write_table
 from asdpipe.artifacts.vectors import embedded_clips
 from asdpipe.config.base import read_settings
 from asdpipe.config.method import ScoreSettings
 from asdpipe.errors import UserError
-from asdpipe.method.scorers import NONE, KMeans, Scorer
+from asdpipe.method.scorers import NONE, Scorer
 from asdpipe.steps.options import InFile, MaybeFile, Number, OutFile, Settings
+from asdpipe.training.scoring import fitted_scorers
 
 logger = logging.getLogger(__name__)
 
@@ -46,27 +46,16 @@ def score(
     if missing := sorted(set(test.machine) - set(train.machine)):
         message = f"{missing[0]}: has test clips but no training clips"
         raise UserError(f"{message}; add some, or leave it out of the data set's machines")
-    centres = None
-    if used.backend.by_representatives:
-        if representatives is None:
-            raise UserError("score needs --representatives for this back end")
-        centres = read_representatives(representatives, known.shape[1])
+    if used.backend.by_representatives and representatives is None:
+        raise UserError("score needs --representatives for this back end")
+    centres = representatives if used.backend.by_representatives else None
     scored, limits = [], []
-    for machine, rows in train.groupby("machine").indices.items():
-        tested = np.flatnonzero(test.machine == machine)
+    for fitted in fitted_scorers(train, known, used.backend.build, seed, centres, used.similarity):
+        rows, tested = fitted.rows, np.flatnonzero(test.machine == fitted.machine)
         part = pd.concat([train.iloc[rows], test.iloc[tested]])
         embedding = np.concatenate([known[rows], unknown[tested].reshape(len(tested), known.shape[1])])
         own = np.where(np.arange(len(part)) < len(rows), np.arange(len(part)), NONE)
-        if centres is None:
-            names = part.clip_id.to_numpy(dtype=object)
-            is_source = (train.domain.iloc[rows] == "source").to_numpy()
-            scorer = used.backend.build(seed=seed).fit(known[rows], is_source)
-        elif machine in centres:
-            names = centres[str(machine)].clip_id
-            scorer = KMeans(len(names), seed, used.similarity).of(centres[str(machine)].vectors, np.arange(len(names)))
-        else:
-            raise UserError(f"{representatives}: has none of machine type {machine}; delete it and run again")
-        found = scorer.score(embedding, own)
+        found = fitted.scorer.score(embedding, own)
         if np.isnan(found.score).any():
             bad = int(np.isnan(found.score).argmax())
             file = train_embeddings if bad < len(rows) else test_embeddings
@@ -77,12 +66,12 @@ def score(
                     "clip_id": part.clip_id,
                     "score": found.score,
                     "representative": pd.array(found.reference, dtype="Int32"),
-                    "nearest_clip_id": np.where(found.clip == NONE, None, names[found.clip]),
+                    "nearest_clip_id": fitted.nearest(found),
                 }
             )
         )
         scored[-1].loc[found.reference == NONE, "representative"] = pd.NA
-        limits.append((machine, *limits_of(scorer, found.score[: len(rows)], used.decision_quantile)))
+        limits.append((fitted.machine, *limits_of(fitted.scorer, found.score[: len(rows)], used.decision_quantile)))
     write_table("scores", pd.concat(scored), scores)
     columns = ["machine", "threshold", "decision_threshold"]
     write_table("thresholds", pd.DataFrame(limits, columns=columns), thresholds)
