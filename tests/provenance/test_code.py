@@ -130,6 +130,14 @@ def test_text_and_layout_and_settings_change_nothing(package, changed):
     )
 
 
+def test_what_only_type_checkers_read_changes_nothing(digest_of):
+    step = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n  from asdpipe.data.{} import run\ndef select(): pass"
+    assert digest_of({"steps/select.py": step.format("fetch")}) == digest_of({"steps/select.py": step.format("dcase")})
+    with_else = step.replace("\ndef", "\nelse:\n  SIZE = {}\ndef")
+    one, other = ({"steps/select.py": with_else.format("fetch", size)} for size in (1, 2))
+    assert digest_of(one) != digest_of(other)
+
+
 # Steps that use asdpipe.data.fetch.run.
 USES = [
     "import asdpipe.data.fetch\ndef select(): asdpipe.data.fetch.run()",

@@ -164,6 +164,9 @@ def _part(dotted: str) -> Part | None:
 def _source(module: str) -> Source:
     source = Source({}, {}, [])
     for node in ast.parse(_modules()[module].read_bytes()).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse:
+            # Only type checkers read it.
+            continue
         imports = _imports(node, module)
         names = _defined_names(node)
         for each in imports:

@@ -1,7 +1,6 @@
 """The tree of ``asdpipe explain``: step, settings and inputs of a result and of all files before it."""
 
 import json
-import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.tree import Tree
 
 from asdpipe.errors import UserError
 from asdpipe.provenance.code import code_digest
-from asdpipe.provenance.records import RUN, File, Record, Targets, describe, no_targets, read_record
+from asdpipe.provenance.records import RUN, File, Record, Targets, base_folder, describe, no_targets, read_record
 
 # Of runs that differ only in these, the tree shows the first and the names of the others.
 ALIKE = RUN - {"stage"}
@@ -43,7 +42,7 @@ def explain(path: Path, targets: Targets = no_targets) -> Tree:
             f"{path}: has no record of how it was made; name a file written by the workflow, or, if it is older than "
             "the records, re-run its rule (--forcerun)"
         )
-    return _Explained(_base(path, record), targets).tree(path, record)
+    return _Explained(base_folder(path, record) or Path.cwd(), targets).tree(path, record)
 
 
 class _Explained:
@@ -150,17 +149,6 @@ class _Explained:
 def _run(record: Record) -> str:
     """Return a key that is equal for the files of one run of a step."""
     return _json(record.model_dump(exclude={"file"}))
-
-
-def _base(path: Path, record: Record) -> Path:
-    """Return the folder that the path in a file's record is relative to, also where symlinks lead to the file."""
-    if Path(record.file.path).is_absolute():
-        return Path.cwd()
-    for folder in (*path.absolute().parents, *Path(os.path.realpath(path)).parents):
-        recorded = folder / record.file.path
-        if recorded.exists() and recorded.samefile(path):
-            return folder
-    return Path.cwd()
 
 
 def _names(made: Iterable[Made]) -> str:

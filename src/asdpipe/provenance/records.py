@@ -5,6 +5,7 @@ Records are reproducible like the files: they hold no times, and paths as they w
 
 import functools
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -129,6 +130,20 @@ def read_record(path: Path) -> Record | None:
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise UserError(f"{place}: is not a record of a result ({reason}); delete it") from None
+    return None
+
+
+def base_folder(path: Path, record: Record) -> Path | None:
+    """Return the folder that the paths in a file's record are relative to, also where symlinks lead to the file.
+
+    None: no folder above the file fits, because the file was moved or its folders were renamed.
+    """
+    if Path(record.file.path).is_absolute():
+        return Path.cwd()
+    for folder in (*path.absolute().parents, *Path(os.path.realpath(path)).parents):
+        recorded = folder / record.file.path
+        if recorded.exists() and recorded.samefile(path):
+            return folder
     return None
 
 
