@@ -19,6 +19,7 @@ LEVELS = [
         "table_plan",
         "plan",
         "data_plan",
+        "monitor",
         "steps",
         "config",
         "provenance",

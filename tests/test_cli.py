@@ -39,9 +39,10 @@ def test_help_lists_every_step_in_order_and_imports_none():
     done = run_asdpipe("--help")
     assert done.returncode == 0
     words = done.stdout.split()
-    positions = [words.index(step.replace("_", "-")) for step in STEPS]
+    # The command that scores recordings takes the name of the step, which runs with --settings.
+    positions = [words.index(step.replace("_", "-")) for step in STEPS if step != "score"]
     assert positions == sorted(positions)
-    assert {"table", "explain"} <= set(words)
+    assert {"table", "explain", "score"} <= set(words)
     assert STEPS["train"] in done.stdout
     code = "import sys; from asdpipe.cli import app; app(['--help'], standalone_mode=False); "
     code += "sys.exit([name for name in sys.modules if name.startswith('asdpipe.steps.')])"

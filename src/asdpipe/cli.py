@@ -1,11 +1,11 @@
-"""Command line: ``asdpipe STEP`` runs one step of the workflow; other commands print results."""
+"""Command line: ``asdpipe STEP`` runs one step of the workflow; other commands print results or score recordings."""
 
 import importlib
 import logging
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -26,6 +26,9 @@ class StepGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, summary in STEPS.items():
+            if name in self.commands:
+                # ``score``: with settings it is the step.
+                continue
             # Placeholders for help and suggestions: importing every step takes seconds.
             self.add_command(
                 TyperCommand(_command_name(name), help=summary, rich_help_panel="Steps, in the order of the data flow")
@@ -35,7 +38,7 @@ class StepGroup(TyperGroup):
         """Return name, command and remaining arguments; replace the placeholder of a step by its command."""
         command_name, command, rest = super().resolve_command(ctx, args)
         for step in STEPS:
-            if _command_name(step) == command_name:
+            if _command_name(step) == command_name and (command_name != "score" or "--settings" in rest):
                 command = _step_command(step)
         return command_name, command, rest
 
@@ -111,6 +114,38 @@ def explain(
     # A pipe has 80 columns by default, too few for deep trees.
     console.width = console.width if console.is_terminal else 200
     console.print(explain_tree(file, targets), highlight=False)
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="Folder of a stage, e.g. results/demo/ba_trp_ps_ex/seed0/stage5.")],
+    recordings: Annotated[list[Path], typer.Argument(help="Audio files, and folders with audio files.")],
+    machine: Annotated[str | None, typer.Option(help="Their machine type, where the folders do not say it.")] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Score windows that begin every so many seconds; the highest score counts.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this csv.")] = None,
+    jsonl: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this file.")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one."),
+    ] = "auto",
+    fail_on_alarm: Annotated[
+        bool, typer.Option("--fail-on-alarm", help="Exit with code 3 if a score is above its limit.")
+    ] = False,
+) -> None:
+    """Score new recordings with a trained stage, the most anomalous first."""
+    # Imported here because steps do not need them.
+    from asdpipe.monitor import command
+
+    rows = command.score(model, recordings, machine, hop, device)
+    command.show(rows)
+    if csv is not None:
+        command.write_csv(rows, csv)
+    if jsonl is not None:
+        command.write_jsonl(rows, jsonl)
+    if fail_on_alarm and any(map(command.is_alarm, rows)):
+        raise typer.Exit(3)
 
 
 def main() -> None:

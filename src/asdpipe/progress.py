@@ -21,7 +21,7 @@ class Progress:
 
     Args:
         name: description of the task.
-        total: number of units.
+        total: number of units; 0: nothing is shown.
         unit: name of the units.
     """
 
@@ -30,7 +30,7 @@ class Progress:
         self.done = 0
         self._start = self._last_line = time.monotonic()
         # disable=None: no bar if stderr is not a terminal.
-        self._bar = tqdm(total=total, desc=name, unit=unit, disable=None, leave=False)
+        self._bar = tqdm(total=total, desc=name, unit=unit, disable=None if total else True, leave=False)
 
     def advance(self, units: int) -> None:
         """Add units; log a line at most every SECONDS_BETWEEN_LINES."""
@@ -54,4 +54,5 @@ class Progress:
     def close(self) -> None:
         """Remove the bar and log the last line."""
         self._bar.close()
-        logger.info("%s", self.line())
+        if self.total:
+            logger.info("%s", self.line())

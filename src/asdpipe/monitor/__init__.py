@@ -1,0 +1,1 @@
+"""Score new recordings with what the workflow has trained."""

@@ -1,0 +1,184 @@
+"""The scores of decoded clips: by the network and the scorers of one method, or fused from those of several."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asdpipe.artifacts.tables import read_table
+from asdpipe.artifacts.vectors import embedded_clips
+from asdpipe.config.data import Decoding
+from asdpipe.config.method import FuseSettings, NetworkSettings, ScoreSettings
+from asdpipe.errors import UserError
+from asdpipe.method.fusion import Scale, fuse
+from asdpipe.method.scorers import NONE
+from asdpipe.models.base import FeatureExtractor
+from asdpipe.models.files import load_model, untrained_model
+from asdpipe.monitor.origin import Origin, origin
+from asdpipe.training.embedding import embed
+from asdpipe.training.scoring import Fitted, fitted_scorers
+
+Samples = NDArray[np.int16]
+
+
+class Judged(NamedTuple):
+    """Scores of clips."""
+
+    score: NDArray[np.float64]
+    """(clips,), larger is more anomalous."""
+    nearest_clip: NDArray[np.object_]
+    """(clips,): name of the training clip behind the score; None: none."""
+
+
+class Needs(NamedTuple):
+    """What a network needs of a clip, in samples at 16 kHz."""
+
+    window: int
+    """Length of the data set's clips."""
+    least: int
+    most: int | None
+    """More samples do not count; None: all count."""
+
+
+class Scoring(Protocol):
+    """Scores clips of known machine types."""
+
+    decoding: Decoding
+    needs: Needs
+    shares_network: bool
+    """Whether embeddings do not depend on the machine type."""
+
+    @property
+    def machines(self) -> list[str]:
+        """The machine types that it was trained on."""
+
+    def embed(self, clips: Sequence[Samples], machines: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of 16 kHz clips and their machine types, (clips, dim)."""
+
+    def scores(self, clips: Sequence[Samples], machines: Sequence[str]) -> Judged:
+        """Return the scores of 16 kHz clips and their machine types."""
+
+
+class OneMethod:
+    """The network and the scorers of one method, as its step ``score`` had them.
+
+    Args:
+        made: the scores of the training and test clips.
+        device: where to embed.
+    """
+
+    def __init__(self, made: Origin, device: torch.device) -> None:
+        used = made.settings(ScoreSettings)
+        file = made.input("train_embeddings")
+        train, known = embedded_clips(made.input("train_clips"), file, used.backend.takes_nan)
+        representatives = made.input("representatives") if used.backend.by_representatives else None
+        build, seed = used.backend.build, made.number("seed")
+        fitted = fitted_scorers(train, known, build, seed, representatives, used.similarity)
+        self.fitted: dict[str, Fitted] = {each.machine: each for each in fitted}
+        embedded = origin(file)
+        self.decoding = origin(embedded.input("index")).settings(Decoding)
+        self.extractor = load_extractor(embedded).eval().to(device)
+        window = embedded.number("num_samples")
+        self.needs = Needs(window, self.extractor.min_samples, self.extractor.num_samples)
+        self.shares_network = len({self.extractor.of_machine(machine) for machine in self.fitted}) == 1
+        self.device = device
+
+    @property
+    def machines(self) -> list[str]:
+        """The machine types that it was trained on."""
+        return sorted(self.fitted)
+
+    def embed(self, clips: Sequence[Samples], machines: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of clips."""
+        extractors = [self.extractor.of_machine(machine) for machine in machines]
+        vectors: dict[int, NDArray[np.float32]] = {}
+        for one in dict.fromkeys(extractors):
+            rows = [row for row, extractor in enumerate(extractors) if extractor is one]
+            batches = embed(one, (clips[row] for row in rows), 0, self.device)
+            vectors |= zip(rows, chain.from_iterable(batches), strict=True)
+        return np.stack([vectors[row] for row in range(len(clips))])
+
+    def scores(self, clips: Sequence[Samples], machines: Sequence[str]) -> Judged:
+        """Return the scores of clips."""
+        vectors, of = self.embed(clips, machines), np.array(machines)
+        judged = Judged(np.zeros(len(clips)), np.full(len(clips), None, dtype=object))
+        for machine in dict.fromkeys(machines):
+            fitted, rows = self.fitted[machine], np.flatnonzero(of == machine)
+            found = fitted.scorer.score(vectors[rows], np.full(len(rows), NONE))
+            judged.score[rows], judged.nearest_clip[rows] = found.score, fitted.nearest(found)
+        return judged
+
+
+class Fused:
+    """Fused scores of several methods, as the step ``fuse_scores`` had them.
+
+    Args:
+        made: the fused scores of the training and test clips.
+        device: where to embed.
+    """
+
+    def __init__(self, made: Origin, device: torch.device) -> None:
+        self.scale: Scale = made.settings(FuseSettings).scale
+        files = made.inputs("scores")
+        self.members = [scoring(origin(file), device) for file in files]
+        # There are no embeddings.
+        self.shares_network = True
+        # All of one data set.
+        self.decoding = self.members[0].decoding
+        needs = [member.needs for member in self.members]
+        longest = [each.most for each in needs if each.most is not None]
+        most = max(longest) if len(longest) == len(needs) else None
+        self.needs = Needs(needs[0].window, max(each.least for each in needs), most)
+        tables = [read_table("scores", file).set_index("clip_id").score for file in files]
+        train = read_table("clips", made.input("train_clips"))
+        train = train[train.clip_id.isin(tables[0].index)]
+        self.training: dict[str, NDArray[np.float64]] = {
+            str(machine): np.stack([table[part.clip_id].to_numpy() for table in tables])
+            for machine, part in train.groupby("machine")
+        }
+        """Scores of the training clips, (methods, clips), by machine type."""
+
+    @property
+    def machines(self) -> list[str]:
+        """The machine types that all methods were trained on."""
+        return sorted(self.training)
+
+    def embed(self, clips: Sequence[Samples], machines: Sequence[str]) -> NDArray[np.float32]:
+        """Refuse: each method has embeddings of its own.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("a fusion of several methods has no embedding: load one of its methods")
+
+    def scores(self, clips: Sequence[Samples], machines: Sequence[str]) -> Judged:
+        """Return the fused scores of clips."""
+        values = np.stack([member.scores(clips, machines).score for member in self.members])
+        score, of = np.zeros(len(clips)), np.array(machines)
+        for machine in dict.fromkeys(machines):
+            rows, known = np.flatnonzero(of == machine), self.training[machine]
+            joined = np.concatenate([known, values[:, rows]], axis=1)
+            is_train = np.arange(joined.shape[1]) < known.shape[1]
+            score[rows] = fuse(joined, is_train, self.scale)[~is_train]
+        return Judged(score, np.full(len(clips), None, dtype=object))
+
+
+def scoring(made: Origin, device: torch.device) -> Scoring:
+    """Return what scores new clips as these scores of training and test clips were made.
+
+    Raises:
+        UserError: what they were made from is missing or damaged, or has changed since.
+    """
+    return Fused(made, device) if "scores" in made.record.inputs else OneMethod(made, device)
+
+
+def load_extractor(embedded: Origin) -> FeatureExtractor:
+    """Load the network that embeddings were made with."""
+    pretrained = embedded.input("pretrained") if "pretrained" in embedded.record.inputs else None
+    if "weights" in embedded.record.inputs:
+        return load_model(embedded.input("weights"), embedded.input("description"), pretrained)
+    network = embedded.settings(NetworkSettings).network
+    return untrained_model(network.arguments(), embedded.number("num_samples"), pretrained)

@@ -1,0 +1,52 @@
+"""The examples of docs/monitor.md run."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from asdpipe.cli import app
+from tests.conftest import ROOT
+from tests.monitor.conftest import clips_of_test, stage
+
+DOCUMENTED = Path("results/own/ba_trp_ps_ex/seed0/stage1")
+EXAMPLES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/monitor.md").read_text(), flags=re.S)
+
+
+@pytest.fixture(scope="module")
+def place(ran, tmp_path_factory) -> Path:
+    """A folder with the recordings that the examples name."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "inbox/fan").mkdir(parents=True)
+    clip = next(iter(clips_of_test(ran, "fan").values()))
+    shutil.copy(clip, folder / "inbox/fan/a.wav")
+    samples, rate = soundfile.read(clip, dtype="int16")
+    soundfile.write(folder / "inbox/fan/long.wav", np.tile(samples, 7), rate)
+    return folder
+
+
+@pytest.mark.parametrize("number", [number for number, (kind, _) in enumerate(EXAMPLES) if kind == "python"])
+def test_examples_in_python_run(ran, place, monkeypatch, number):
+    monkeypatch.chdir(place)
+    found: dict = {}
+    exec(EXAMPLES[number][1].replace(str(DOCUMENTED), str(ran / stage("ba"))), found)
+    assert found["result"].machine == "fan"
+
+
+def test_commands_run(ran, place, monkeypatch):
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "asdpipe score" in text)
+    assignment, *lines = commands.splitlines()
+    assert assignment == f"MODEL={DOCUMENTED}"
+    monkeypatch.chdir(place)
+    assert len(lines) > 3
+    for line in lines:
+        program, *arguments = shlex.split(line.replace("$MODEL", str(ran / stage("ba"))), comments=True)
+        assert program == "asdpipe"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+    assert len((place / "rows.jsonl").read_text().splitlines()) == 2
