@@ -184,8 +184,8 @@ class Beats(_Encoder):
 
     target: ClassVar = EXTRACTORS["beats"]
     adopts: ClassVar = ("beats",)
-    embedding_mb: ClassVar = 4000
-    training_mb: ClassVar = (4000, 500)
+    embedding_mb: ClassVar = 3500
+    training_mb: ClassVar = (3500, 600)
     kind: Literal["beats"] = "beats"
     width: int = Field(768, ge=16, le=4096, multiple_of=16, description="Size of the tokens.")
     ffn: int = Field(3072, ge=1, le=16384, description="Width of the hidden layer within a block.")
@@ -224,8 +224,8 @@ class AudioMae(_Encoder, _Frames):
 
     target: ClassVar = EXTRACTORS["audio_mae"]
     adopts: ClassVar = ("audio_mae", "masked_audio_mae")
-    embedding_mb: ClassVar = 4000
-    training_mb: ClassVar = (4000, 300)
+    embedding_mb: ClassVar = 3500
+    training_mb: ClassVar = (3500, 250)
     kind: Literal["audio_mae"] = "audio_mae"
 
 
@@ -234,8 +234,8 @@ class MaskedAudioMae(_Transformer, _Frames):
 
     target: ClassVar = EXTRACTORS["masked_audio_mae"]
     adopts: ClassVar = ("audio_mae", "masked_audio_mae")
-    embedding_mb: ClassVar = 4000
-    training_mb: ClassVar = (5000, 300)
+    embedding_mb: ClassVar = 3500
+    training_mb: ClassVar = (4500, 250)
     reconstructs: ClassVar = True
     kind: Literal["masked_audio_mae"] = "masked_audio_mae"
     decoder_layers: int = Field(16, ge=1, le=64, description="Blocks of the decoder.")
@@ -255,7 +255,7 @@ class Ced(_Encoder):
 
     target: ClassVar = EXTRACTORS["ced"]
     adopts: ClassVar = ("ced",)
-    training_mb: ClassVar = (2500, 100)
+    training_mb: ClassVar = (2500, 50)
     kind: Literal["ced"] = "ced"
     width: int = Field(192, ge=4, le=4096, multiple_of=4, description="Size of the tokens.")
     heads: int = Field(3, ge=1, le=64, description="Attention heads of a block; they divide width.")
