@@ -2,6 +2,7 @@
 
 import pytest
 
+from asdpipe.config.checks import check
 from asdpipe.config.reading import read_config
 from tests.conftest import ROOT
 
@@ -77,3 +78,18 @@ def test_all_years_can_be_trained_on():
     strategies = CONFIG.resolve_method("topm_beats_m1").candidates.strategies
     for name in METHODS:
         assert config.resolve_method(name).candidates.strategies == strategies | {"AirCompressor": "cluster"}
+
+
+@pytest.mark.parametrize(("base", "small"), [("config", "demo-top-m"), ("real-mini", "real-mini-top-m")])
+def test_small_configurations_change_sizes_and_training_only(base, small):
+    files = [ROOT / "config" / f"{name}.yaml" for name in (base, small)]
+    config = read_config(files, {"data_root": "x"})
+    check(config)
+    dataset = config.resolve_dataset(config.dataset)
+    for name in ("audio_mae_pretraining", "audio_mae_frozen", "audio_mae_random", "topm_cluster_m3"):
+        method = config.resolve_method(name)
+        assert not method.network.misfit(dataset.num_samples)
+        assert (method.network.layers, method.network.width, method.inference.backend.kind) == (4, 192, "knn")
+    assert config.resolve_method("audio_mae_random").network.pretrained is None
+    assert config.resolve_method("topm_cluster_m3").network.pretrained == "audio_mae_pretraining"
+    assert config.resolve_method("topm_cluster_m3").candidates.strategy == "cluster"
