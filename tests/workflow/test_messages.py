@@ -26,7 +26,10 @@ def refused(folder: Path, *arguments: str, config: dict | None = None) -> str:
     ("target", "message"),
     [
         ("results/tiny/bo/seed0/stage1/auc.csv", "there is no method 'bo'; the config has: audio_mae_frozen, "),
-        ("results/tiny/bo/seed0/stage1/model.safetensors", "there is no method 'bo'; the config has: audio_mae_frozen, "),
+        (
+            "results/tiny/bo/seed0/stage1/model.safetensors",
+            "there is no method 'bo'; the config has: audio_mae_frozen, ",
+        ),
         ("results/toy/ba/seed0/stage1/auc.csv", "there is no data set 'toy'; the config has: dcase2020, "),
         ("results/data/toy/clips.parquet", "there is no data set 'toy'; the config has: dcase2020, "),
         ("results/data/toy/train/waveforms.int16", "there is no data set 'toy'; the config has: dcase2020, "),
