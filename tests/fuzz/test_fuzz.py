@@ -14,7 +14,7 @@ from tests.fuzz import audio, tables
 from tests.fuzz.harness import check, outcomes
 
 # Inputs of each family, in every run and in the long one.
-SIZES = {"audio": (60, 600), "tables": (29, 290), "configs": (30, 130), "csvs": (24, 240), "models": (24, 100)}
+SIZES = {"audio": (60, 600), "tables": (29, 290), "configs": (60, 180), "csvs": (24, 240), "models": (24, 100)}
 
 
 def ends_well(family: str, count: int, folder: Path) -> None:
