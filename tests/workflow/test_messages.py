@@ -103,7 +103,8 @@ def test_make_demo_ends_with_what_lies_where_and_what_to_try_next(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     os.utime(tmp_path / ".venv/.complete", (2**32, 2**32))
-    command = ["make", "--dry-run", "demo"]
+    # Below `make test`, make prints the folder it enters.
+    command = ["make", "--no-print-directory", "--dry-run", "demo"]
     lines = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0] == ".venv/bin/snakemake --cores 2 results/stage5/auc.csv"
     assert lines[1].startswith(".venv/bin/asdpipe table ")
