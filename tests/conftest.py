@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -65,20 +67,37 @@ def run_snakemake(
         environment: variables that the jobs have, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
+    command = ["--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
     if config is not None:
-        file = folder / "config.yaml"
-        file.write_text(config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False))
-        command += ["--configfile", str(file)]
-    return subprocess.run(
-        # One thread a job: two jobs run side by side, most of a small job is its start.
-        [*command, "--set-threads", "train=1", "embed=1", "score_external=1", "--cores", "2", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
+        text = config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False)
+        (folder / "config.yaml").write_text(text)
+        command += ["--configfile", str(folder / "config.yaml")]
+    # One thread a job: two jobs run side by side, most of a small job is its start.
+    command += ["--set-threads", "train=1", "embed=1", "score_external=1", "--cores", "2", *arguments]
+    environment = {**os.environ, **environment}
+    if tree != ROOT:
+        command = [sys.executable, "-m", "snakemake", *command]
+        output, both = subprocess.PIPE, subprocess.STDOUT
+        return subprocess.run(command, stdout=output, stderr=both, text=True, check=False, env=environment)
+    with tempfile.NamedTemporaryFile("r", errors="replace") as file:
+        request = {"arguments": command, "environment": environment}
+        request |= {"folder": str(Path.cwd()), "output": file.name}
+        server = _server()
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(command, code, file.read())
+
+
+_threads = threading.local()
+
+
+def _server() -> subprocess.Popen[str]:
+    """Return this thread's starter of snakemake, which ends with the standard input that it reads."""
+    if not hasattr(_threads, "server"):
+        command = [sys.executable, str(ROOT / "tests/start_snakemake.py")]
+        _threads.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return _threads.server
 
 
 def read_facts(path: Path) -> dict:

@@ -1,0 +1,53 @@
+"""Starts snakemake in forks of one process that has imported it and read our code: most of the time of a plan.
+
+One JSON line on standard input per start: arguments, environment, folder, and the file for all output. One line on
+standard output per end: the exit code.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+
+from snakemake.cli import main
+
+import asdpipe.plan
+import asdpipe.table_plan  # noqa: F401
+from asdpipe.provenance.code import code_digest
+from asdpipe.steps import STEPS
+
+
+def start(arguments: list[str], environment: dict[str, str], folder: str, output: str) -> None:
+    """Become snakemake; never returns."""
+    with open(os.devnull) as nothing, open(output, "w") as file:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.clear()
+    os.environ.update(environment)
+    # Forget what was found in the other environment.
+    tempfile.tempdir = None
+    os.chdir(folder)
+    sys.argv = ["snakemake", *arguments]
+    code: object = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+if __name__ == "__main__":
+    for step in STEPS:
+        code_digest(step)
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            start(**request)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
