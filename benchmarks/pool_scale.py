@@ -2,8 +2,8 @@
 
     python -m benchmarks.pool_scale FOLDER
 
-makes FOLDER/pool_scale, runs ``asdpipe list-pool-clips`` and ``asdpipe select`` there, prints what they took beside
-the targets, and removes it. At AudioSet's size that is
+makes FOLDER/pool_scale, runs the steps ``list-pool-clips`` and ``select`` there, prints what they took beside the
+targets, and removes it. At AudioSet's size that is
 
 - 2,084,320 names of audio files (hard links to empty files, 0.3 GB of folders) as PANNs' download has them: the
   balanced set, the evaluation set and 41 parts of the unbalanced set, with random YTIDs;
@@ -100,7 +100,7 @@ def measure(folder: Path, step: str, *arguments: str) -> tuple[float, float]:
     """Run a step, logging into a file; return seconds and peak memory in GB."""
     start = time.monotonic()
     log = str(folder / f"{step}.log")
-    process = subprocess.Popen([sys.executable, "-m", "asdpipe", "--log", log, step, *arguments])
+    process = subprocess.Popen([sys.executable, "-m", "asdpipe", "--log", log, "step", step, *arguments])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -104,7 +104,7 @@ def main() -> None:
     print(f"batch of {arguments.source} + {arguments.target} clips of 18 s, width 128")
     print("| step | anonymous MB | mapped MB | s | came to |\n|---|---|---|---|---|")
     for name, (settings, options) in steps.items():
-        command = [name, "--settings", as_json(settings), *options.split()]
+        command = ["step", name, "--settings", as_json(settings), *options.split()]
         peak = run(command, folder / f"{name}.log", environment, arguments.seconds)
         print("|", " | ".join([name, *map(str, peak)]), "|", flush=True)
 

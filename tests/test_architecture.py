@@ -178,7 +178,7 @@ def test_a_rule_that_runs_a_network_asks_for_the_memory_of_that(name):
 
 @pytest.mark.parametrize("name", STEP_RULES)
 def test_every_rule_runs_the_step_of_its_name_with_its_code_as_param(name):
-    assert re.findall(r"--log \{log\} ([a-z-]+)", RULES[name]) == [name.replace("_", "-")]
+    assert re.findall(r"--log \{log\} step ([a-z-]+)", RULES[name]) == [name.replace("_", "-")]
     assert re.search(rf'^        code=.*"{name}"', RULES[name], flags=re.M), f"{name}: no digest of its step's code"
 
 

@@ -1,34 +1,29 @@
-"""Command line: ``asdpipe STEP`` runs one step of the workflow; other commands print results or score recordings."""
+"""Command line: what people use, and below ``asdpipe step`` every step of the workflow."""
 
 import importlib
 import logging
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
-from asdpipe.config.targets import targets
 from asdpipe.errors import UserError
+from asdpipe.monitor import commands
 from asdpipe.progress import SHOWN
-from asdpipe.provenance.records import recorded
 from asdpipe.steps import STEPS
 
 logger = logging.getLogger("asdpipe")
 
 
 class StepGroup(TyperGroup):
-    """Commands plus workflow steps; the module of a step is imported only when the step runs."""
+    """The steps of the workflow; the module of a step is imported only when the step runs."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, summary in STEPS.items():
-            if name in self.commands:
-                # ``score``: with settings it is the step.
-                continue
             # Placeholders for help and suggestions: importing every step takes seconds.
             self.add_command(
                 TyperCommand(_command_name(name), help=summary, rich_help_panel="Steps, in the order of the data flow")
@@ -38,12 +33,14 @@ class StepGroup(TyperGroup):
         """Return name, command and remaining arguments; replace the placeholder of a step by its command."""
         command_name, command, rest = super().resolve_command(ctx, args)
         for step in STEPS:
-            if _command_name(step) == command_name and (command_name != "score" or "--settings" in rest):
+            if _command_name(step) == command_name:
                 command = _step_command(step)
         return command_name, command, rest
 
 
-app = typer.Typer(cls=StepGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+for command in commands.ALL:
+    app.command()(command)
 
 
 def _command_name(step: str) -> str:
@@ -52,6 +49,9 @@ def _command_name(step: str) -> str:
 
 def _step_command(step: str) -> Any:
     """Import a step and return its command."""
+    from asdpipe.config.targets import targets
+    from asdpipe.provenance.records import recorded
+
     function = getattr(importlib.import_module(f"asdpipe.steps.{step}"), step)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command(_command_name(step))(recorded(function, targets))
@@ -77,7 +77,7 @@ def setup(log: Annotated[Path | None, typer.Option(help="Also write the log to t
 @app.command()
 def table(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="auc.csv files.")]) -> None:
     """Print AUC per machine type (rows) of several auc.csv (columns), in percent."""
-    # Imported here because steps do not need them.
+    # Imports of a second are within the functions that need them.
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -108,6 +108,7 @@ def explain(
     """Print how a result was produced: steps, settings, seeds and digests, back to the recordings."""
     from rich.console import Console
 
+    from asdpipe.config.targets import targets
     from asdpipe.provenance.explain import explain as explain_tree
 
     console = Console()
@@ -116,36 +117,9 @@ def explain(
     console.print(explain_tree(file, targets), highlight=False)
 
 
-@app.command()
-def score(
-    model: Annotated[Path, typer.Argument(help="Folder of a stage, e.g. results/demo/ba_trp_ps_ex/seed0/stage5.")],
-    recordings: Annotated[list[Path], typer.Argument(help="Audio files, and folders with audio files.")],
-    machine: Annotated[str | None, typer.Option(help="Their machine type, where the folders do not say it.")] = None,
-    hop: Annotated[
-        float | None, typer.Option(help="Score windows that begin every so many seconds; the highest score counts.")
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this csv.")] = None,
-    jsonl: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this file.")] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one."),
-    ] = "auto",
-    fail_on_alarm: Annotated[
-        bool, typer.Option("--fail-on-alarm", help="Exit with code 3 if a score is above its limit.")
-    ] = False,
-) -> None:
-    """Score new recordings with a trained stage, the most anomalous first."""
-    # Imported here because steps do not need them.
-    from asdpipe.monitor import command
-
-    rows = command.score(model, recordings, machine, hop, device)
-    command.show(rows)
-    if csv is not None:
-        command.write_csv(rows, csv)
-    if jsonl is not None:
-        command.write_jsonl(rows, jsonl)
-    if fail_on_alarm and any(map(command.is_alarm, rows)):
-        raise typer.Exit(3)
+app.add_typer(
+    typer.Typer(cls=StepGroup, no_args_is_help=True), name="step", help="Run one step, as the rules of the workflow do."
+)
 
 
 def main() -> None:
@@ -156,6 +130,10 @@ def main() -> None:
         # The message of an OSError (full disk, missing permission) names the file and the reason.
         logger.error("%s", error)
         sys.exit(1)
-    except ValidationError as error:
+    except Exception as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
         logger.error("invalid settings: %s", error)
         sys.exit(1)

@@ -49,10 +49,10 @@ def test_the_command_line_lists_every_bad_file_of_a_pool_with_its_reason(tmp_pat
     )
     options = ("--name", "p", "--root", tmp_path / "pool", "--settings", as_json(pool.listing), "--clips", clips)
     outputs = ("--shards", tmp_path / "shards.json", "--left-out", tmp_path / "left_out.csv")
-    done = run_asdpipe("list-pool-clips", *options, *outputs)
+    done = run_asdpipe("step", "list-pool-clips", *options, *outputs)
     assert done.returncode == 0, done.stderr
     options = ("--shard", 0, "--clips", clips, "--samples", tmp_path / "samples", "--index", index)
-    done = run_asdpipe("pack-pool", "--settings", as_json(pool.decoding), *options, "--skipped", skipped)
+    done = run_asdpipe("step", "pack-pool", "--settings", as_json(pool.decoding), *options, "--skipped", skipped)
     assert done.returncode == 0, done.stderr
     bad = pd.read_csv(skipped)
     assert bad.reason.notna().all()
@@ -66,7 +66,7 @@ def test_the_command_line_names_a_damaged_table_without_a_traceback(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-20])
     options = ("--settings", tables.settings("represent"), "--seed", 0, "--representatives", tmp_path / "new")
     inputs = ("--clips", tmp_path / "train_clips.parquet", "--embeddings", damaged)
-    done = run_asdpipe("represent", *options, *inputs)
+    done = run_asdpipe("step", "represent", *options, *inputs)
     assert done.returncode == 1
     assert f"{damaged}: cannot be read as parquet" in done.stderr
     assert "Traceback" not in done.stderr

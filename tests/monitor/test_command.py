@@ -124,12 +124,6 @@ def test_files_of_no_machine_type_are_rows_unless_all_are(ran, inbox, tmp_path):
     assert score(ran / stage("ba"), [tmp_path], "fan")[0].result == rows[1].result
 
 
-def test_the_step_of_the_same_name_is_still_there():
-    done = run_asdpipe("score", "--settings", "{}")
-    assert done.returncode == 2
-    assert "--seed" in done.stderr
-
-
 def test_folders_are_searched_without_what_is_hidden(inbox, tmp_path, caplog):
     found = recordings([inbox, inbox / "fan/notes.txt", inbox / "fan/broken.flac"])
     # What is given by name counts whatever its ending, and counts once.

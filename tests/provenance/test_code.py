@@ -11,7 +11,7 @@ from asdpipe.provenance.code import code_digest
 from tests.conftest import ROOT
 
 RULES = "".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
-STEPS = {name.replace("-", "_") for name in re.findall(r"--log \{log\} ([a-z][a-z-]*)", RULES)}
+STEPS = {name.replace("-", "_") for name in re.findall(r"--log \{log\} step ([a-z][a-z-]*)", RULES)}
 SMALL = {
     **dict.fromkeys(("__init__.py", "steps/__init__.py", "data/__init__.py", "config/__init__.py"), ""),
     "steps/select.py": "from asdpipe.data.fetch import run\ndef select(): return run()",

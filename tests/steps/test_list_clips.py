@@ -61,7 +61,7 @@ def test_the_summary_is_shown_although_there_is_a_log(root, tmp_path):
     lists = [option for file in listed(root, tmp_path) for option in ("--lists", file)]
     settings = as_json(LabelSettings(listing=listing()))
     options = ("--root", root, "--settings", settings, *lists, "--clips", tmp_path / "all")
-    done = run_asdpipe("--log", tmp_path / "log", "label-clips", *options)
+    done = run_asdpipe("--log", tmp_path / "log", "step", "label-clips", *options)
     assert done.returncode == 0, done.stderr
     for text in (done.stderr, (tmp_path / "log").read_text()):
         assert "5 clips of 2 machine types" in text
@@ -69,7 +69,7 @@ def test_the_summary_is_shown_although_there_is_a_log(root, tmp_path):
         assert ["dev", "fan", "1", "0", "2"] in lines
     # Nothing else of the level INFO is.
     options = ("--name", "own", "--root", root, "--split", "test", "--settings", as_json(listing()))
-    done = run_asdpipe("--log", tmp_path / "log", "list-clips", *options, "--clips", tmp_path / "test")
+    done = run_asdpipe("--log", tmp_path / "log", "step", "list-clips", *options, "--clips", tmp_path / "test")
     assert "2 test clips of 2 machine types" in (tmp_path / "log").read_text()
     assert done.stderr == ""
 

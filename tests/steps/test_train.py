@@ -42,8 +42,9 @@ def write_inputs(folder: Path) -> None:
 
 
 def start(inputs: Path, stage: Path, seed: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "asdpipe", "--log", f"{stage}.log", "train", "--settings", as_json(SETTINGS)]
-    command += ["--num-samples", str(SAMPLES), "--stage", "1", "--seed", str(seed), "--device", "cpu"]
+    command = [sys.executable, "-m", "asdpipe", "--log", f"{stage}.log", "step", "train"]
+    command += ["--settings", as_json(SETTINGS), "--num-samples", str(SAMPLES)]
+    command += ["--stage", "1", "--seed", str(seed), "--device", "cpu"]
     for option, file in (("clips", "clips.parquet"), ("index", "waveforms.parquet"), ("samples", "waveforms.int16")):
         command += [f"--{option}", str(inputs / file)]
     for option, file in zip(("labels", "weights", "description", "history"), OUTPUTS, strict=True):

@@ -79,7 +79,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         words = command[1:] if command[0] == "exec" else command
         files = {each for each in words if re.fullmatch(r"results/.*\.(parquet|int16|safetensors|json|csv)", each)}
         assert words[:4] == ["python", "-m", "asdpipe", "--log"]
-        made = {words[words.index(name) + 1] for name in OUTPUTS[words[5]]}
+        made = {words[words.index(name) + 1] for name in OUTPUTS[words[6]]}
         makes |= dict.fromkeys(made, files - made)
     return makes
 

@@ -27,5 +27,5 @@ rule import_checkpoint:
     message:
         "Importing the checkpoint {wildcards.checkpoint}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} import-checkpoint --name {wildcards.checkpoint} --folder {params.folder:q} "
+        "python -m asdpipe --log {log} step import-checkpoint --name {wildcards.checkpoint} --folder {params.folder:q} "
         "--settings {params.settings:q} {params.files} --weights {output.weights} --description {output.description}"

@@ -22,7 +22,7 @@ rule generate_dataset:
     message:
         "Generating the recordings of {wildcards.dataset}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} generate-dataset --settings {params.settings:q} --folder {output}"
+        "python -m asdpipe --log {log} step generate-dataset --settings {params.settings:q} --folder {output}"
 
 
 rule generate_pool:
@@ -46,7 +46,7 @@ rule generate_pool:
     message:
         "Generating the external pool {wildcards.pool}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} generate-pool --settings {params.settings:q} --folder {output}"
+        "python -m asdpipe --log {log} step generate-pool --settings {params.settings:q} --folder {output}"
 
 
 rule list_clips:
@@ -77,7 +77,7 @@ rule list_clips:
     message:
         "Listing the {wildcards.split} clips of {wildcards.dataset}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} list-clips --name {wildcards.dataset} --root {params.root:q} "
+        "python -m asdpipe --log {log} step list-clips --name {wildcards.dataset} --root {params.root:q} "
         "--split {wildcards.split} --truth={params.truth:q} --settings {params.settings:q} --clips {output.clips}"
 
 
@@ -110,7 +110,7 @@ rule label_clips:
     message:
         "Joining the clips of {wildcards.dataset} with their labels, log: {log}"
     shell:
-        "python -m asdpipe --log {log} label-clips --root {params.root:q} --truth={params.truth:q} "
+        "python -m asdpipe --log {log} step label-clips --root {params.root:q} --truth={params.truth:q} "
         "--settings {params.settings:q} {params.lists} --clips {output.clips}"
 
 
@@ -140,7 +140,8 @@ rule unite_clips:
     message:
         "Joining the clips of the data sets of {wildcards.dataset}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} unite-clips --settings {params.settings:q} {params.lists} --clips {output.clips}"
+        "python -m asdpipe --log {log} step unite-clips --settings {params.settings:q} {params.lists} "
+        "--clips {output.clips}"
 
 
 rule list_pool_clips:
@@ -167,7 +168,7 @@ rule list_pool_clips:
     message:
         "Listing the clips of the external pool {wildcards.pool}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} list-pool-clips --name {wildcards.pool} --root {params.root:q} "
+        "python -m asdpipe --log {log} step list-pool-clips --name {wildcards.pool} --root {params.root:q} "
         "--settings {params.settings:q} --clips {output.clips} --shards {output.shards} --left-out {output.left_out}"
 
 
@@ -194,8 +195,8 @@ rule pack_clips:
     message:
         "Decoding the {wildcards.split} clips of {wildcards.dataset}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} pack-clips --settings {params.settings:q} --split {wildcards.split} --clips {input.clips} "
-        "--samples {output.samples} --index {output.index} --skipped {output.skipped}"
+        "python -m asdpipe --log {log} step pack-clips --settings {params.settings:q} --split {wildcards.split} "
+        "--clips {input.clips} --samples {output.samples} --index {output.index} --skipped {output.skipped}"
 
 
 rule pack_pool:
@@ -226,8 +227,8 @@ rule pack_pool:
     message:
         "Decoding shard {wildcards.shard} of the external pool {wildcards.pool}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} pack-pool --settings {params.settings:q} --shard {wildcards.shard} --clips {input.clips} "
-        "--samples {output.samples} --index {output.index} --skipped {output.skipped}"
+        "python -m asdpipe --log {log} step pack-pool --settings {params.settings:q} --shard {wildcards.shard} "
+        "--clips {input.clips} --samples {output.samples} --index {output.index} --skipped {output.skipped}"
 
 
 rule pack_selected:
@@ -258,6 +259,6 @@ rule pack_selected:
         "Decoding the external clips that {wildcards.method} selects, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} pack-selected --settings {params.settings:q} --selected {input.selected} "
+        "python -m asdpipe --log {log} step pack-selected --settings {params.settings:q} --selected {input.selected} "
         "--pool-clips {input.pool_clips} --samples {output.samples} --index {output.index} "
         "--skipped {output.skipped}"

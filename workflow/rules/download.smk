@@ -25,5 +25,5 @@ rule download:
     message:
         "Downloading {wildcards.dataset} into {params.root}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} download --name {wildcards.dataset} --root {params.root:q} "
+        "python -m asdpipe --log {log} step download --name {wildcards.dataset} --root {params.root:q} "
         "--settings {params.settings:q} --index {output.index}"

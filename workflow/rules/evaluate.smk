@@ -26,7 +26,7 @@ rule evaluate:
         "Evaluating {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} evaluate {params.names} --scoring {params.scoring} --clips {input.clips} "
+        "python -m asdpipe --log {log} step evaluate {params.names} --scoring {params.scoring} --clips {input.clips} "
         "--scores {input.scores} --auc {output.auc}"
 
 
@@ -54,4 +54,4 @@ rule summarize:
     message:
         "Mean and variance over the seeds, and the score of every test clip, stage {wildcards.stage}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} summarize {params.files} --auc {output.auc} " "--table {output.table}"
+        "python -m asdpipe --log {log} step summarize {params.files} --auc {output.auc} " "--table {output.table}"

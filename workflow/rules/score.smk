@@ -24,8 +24,8 @@ rule represent:
         "Representatives of {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} represent --settings {params.settings:q} --seed {wildcards.seed} {params.files} "
-        "--representatives {output.representatives}"
+        "python -m asdpipe --log {log} step represent --settings {params.settings:q} "
+        "--seed {wildcards.seed} {params.files} --representatives {output.representatives}"
 
 
 rule score:
@@ -53,8 +53,8 @@ rule score:
     message:
         "Scoring {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} score --settings {params.settings:q} --seed {wildcards.seed} {params.files} "
-        "--scores {output.scores} --thresholds {output.thresholds}"
+        "python -m asdpipe --log {log} step score --settings {params.settings:q} "
+        "--seed {wildcards.seed} {params.files} --scores {output.scores} --thresholds {output.thresholds}"
 
 
 rule fuse_scores:
@@ -83,7 +83,7 @@ rule fuse_scores:
         "Fusing the scores of {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} fuse-scores --settings {params.settings:q} {params.files} "
+        "python -m asdpipe --log {log} step fuse-scores --settings {params.settings:q} {params.files} "
         "--fused {output.scores} --thresholds {output.thresholds}"
 
 
@@ -113,5 +113,5 @@ rule score_external:
         "Scoring external shard {wildcards.shard} with {wildcards.method}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} score-external --pool {params.pool} --settings {params.settings:q} "
+        "python -m asdpipe --log {log} step score-external --pool {params.pool} --settings {params.settings:q} "
         "--shard {wildcards.shard} {params.files} --scores {output.scores} --skipped {output.skipped}"

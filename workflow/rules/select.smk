@@ -25,8 +25,9 @@ rule rank_labels:
     message:
         "Ranking candidate labels of {wildcards.dataset} for {wildcards.method}, seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} rank-labels --settings {params.settings:q} --num-samples {params.num_samples} "
-        "--seed {wildcards.seed} {params.files} --labels {output.labels} --classes {output.classes}"
+        "python -m asdpipe --log {log} step rank-labels --settings {params.settings:q} "
+        "--num-samples {params.num_samples} --seed {wildcards.seed} {params.files} "
+        "--labels {output.labels} --classes {output.classes}"
 
 
 rule select:
@@ -54,7 +55,7 @@ rule select:
     message:
         "Selecting external clips with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} select --settings {params.settings:q} --stage {wildcards.stage} "
+        "python -m asdpipe --log {log} step select --settings {params.settings:q} --stage {wildcards.stage} "
         "--seed {wildcards.seed} {params.files} --selected {output.selected}"
 
 
@@ -80,5 +81,5 @@ rule pseudo_label:
     message:
         "Assigning pseudo-labels with {wildcards.method}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} pseudo-label --settings {params.settings:q} --seed {wildcards.seed} {params.files} "
-        "--labels {output.labels}"
+        "python -m asdpipe --log {log} step pseudo-label --settings {params.settings:q} "
+        "--seed {wildcards.seed} {params.files} --labels {output.labels}"

@@ -23,5 +23,5 @@ rule write_submission:
         "Writing the submission of {wildcards.method} for {wildcards.dataset}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} write-submission --clips {input.clips} --scores {input.scores} "
+        "python -m asdpipe --log {log} step write-submission --clips {input.clips} --scores {input.scores} "
         "--thresholds {input.thresholds} --folder {output.folder} --scoring {params.scoring}"

@@ -25,7 +25,7 @@ rule write_paper_table:
     message:
         "Writing table {wildcards.table} of the paper with our results beside the published ones, log: {log}"
     shell:
-        "python -m asdpipe --log {log} write-paper-table --table {wildcards.table} "
+        "python -m asdpipe --log {log} step write-paper-table --table {wildcards.table} "
         "--datasets {params.datasets:q} --n-max {params.n_max:q} {params.files} "
         "--csv {output.csv} --markdown {output.markdown}"
 
@@ -78,7 +78,7 @@ rule write_top_m_table:
         "Writing the table of the Top-M paper for {wildcards.backbone} with our results beside the published ones, "
         "log: {log}"
     shell:
-        "python -m asdpipe --log {log} write-top-m-table --backbone {wildcards.backbone} "
+        "python -m asdpipe --log {log} step write-top-m-table --backbone {wildcards.backbone} "
         "--datasets {params.datasets:q} {params.files} --csv {output.csv} --markdown {output.markdown}"
 
 

@@ -29,8 +29,8 @@ rule train:
         "Training {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
     # exec: signals reach the training, which saves its state, also where bash is old.
     shell:
-        "exec python -m asdpipe --log {log} train --settings {params.settings:q} --num-samples {params.num_samples} "
-        "--stage {wildcards.stage} --seed {wildcards.seed} {params.files} "
+        "exec python -m asdpipe --log {log} step train --settings {params.settings:q} "
+        "--num-samples {params.num_samples} --stage {wildcards.stage} --seed {wildcards.seed} {params.files} "
         "--labels {output.labels} --weights {output.weights} --description {output.description} "
         "--history {output.history}"
 
@@ -60,5 +60,5 @@ rule embed:
         "Embedding the {wildcards.split} clips of {wildcards.dataset} with {wildcards.method}, stage {wildcards.stage}, "
         "seed {wildcards.seed}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} embed --num-samples {params.num_samples} {params.files} "
+        "python -m asdpipe --log {log} step embed --num-samples {params.num_samples} {params.files} "
         "--settings {params.settings:q} --embeddings {output.embeddings}"
