@@ -39,10 +39,11 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # On the CPU even under the meta device, because torchaudio checks the values.
+        # On the CPU even under the meta device: torchaudio checks the values, and a window would import torch._dynamo.
         with torch.device("cpu"):
             filters = melscale_fbanks(WINDOW // 2 + 1, 0, SAMPLE_RATE / 2, BANDS, SAMPLE_RATE, "slaney", "slaney")
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+            window = torch.hann_window(WINDOW)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

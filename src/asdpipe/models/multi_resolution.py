@@ -156,7 +156,8 @@ class STFTBranch(nn.Module):
                 f"for a window of {window} samples"
             )
             raise ValueError(message)
-        hann = torch.hann_window(window)
+        # On the CPU even under the meta device, where it would import torch._dynamo, which takes a second.
+        hann = torch.hann_window(window, device="cpu")
         self.register_buffer("window", hann / hann.square().sum().sqrt(), persistent=False)
         self.frequency_norm = BatchNorm(bins)
         channels = [width // 8, width // 4, width // 2, width]
