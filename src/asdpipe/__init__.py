@@ -14,21 +14,23 @@ except PackageNotFoundError:
     __version__ = "unknown"
 
 
-def load(folder: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> "Detector":
+def load(folder: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", stage: int | None = None) -> "Detector":
     """Load a trained detector, to score new recordings.
 
         detector = asdpipe.load("results/demo/ba_trp_ps_ex/seed0/stage5")
         detector.score_file("fan/new.wav").anomalous
 
     Args:
-        folder: of a stage, with scores.parquet; results/ must be whole.
+        folder: of a stage, with scores.parquet, or of a run, such as ``results/demo/ba_trp_ps_ex``: all of its seeds,
+            whose scores are averaged; results/ must be whole.
         device: where to run; auto: a GPU if there is one.
+        stage: of a run; None: the last one that all seeds have finished.
 
     Raises:
-        asdpipe.errors.UserError: the folder is not that of a stage, or what its scores were made from is missing or has
-            changed since.
+        asdpipe.errors.UserError: the folder is not that of a stage or run, or what its scores were made from is missing
+            or has changed since.
     """
     # PyTorch takes a second to import.
     from asdpipe.monitor.detector import load_detector
 
-    return load_detector(Path(folder), device)
+    return load_detector(Path(folder), device, stage)

@@ -34,16 +34,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "checkpoints": {"mine": {"layout": "beats", "file": str(file)}},
         "methods": METHODS,
     }
-    targets = [f"{stage(kind)}/scores.parquet" for kind in KINDS]
+    targets = [f"{stage(kind)}/scores.parquet" for kind in KINDS] + [f"{stage('autoencoder', 1)}/scores.parquet"]
     # The first stage of this method is that of ba: it has only an auc.csv of its own.
     done = run_snakemake(folder, *targets, f"{stage('ba_ps')}/auc.csv", config=config)
     assert done.returncode == 0, done.stdout[-5000:]
     return folder
 
 
-def stage(method: str) -> Path:
+def stage(method: str, seed: int = 0) -> Path:
     """Return the folder of a method's stage 1."""
-    return Path(f"results/tiny/{method}/seed0/stage1")
+    return Path(f"results/tiny/{method}/seed{seed}/stage1")
 
 
 def clips_of_test(folder: Path, machine: str | None = None) -> dict[str, Path]:

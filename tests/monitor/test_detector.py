@@ -193,8 +193,8 @@ def test_the_users_random_numbers_are_left_alone_and_results_are_plain(ran, clip
 
 
 def test_folders_that_are_no_stage_are_refused_with_those_that_are(ran, tmp_path):
-    folder = ran / "results/tiny/ba"
-    with pytest.raises(UserError, match=rf"{folder}: is not the folder of a stage; give one of {ran / stage('ba')}"):
+    folder = ran / "results/tiny"
+    with pytest.raises(UserError, match=rf"{folder}: is not the folder of a stage; give one of .*{ran / stage('ba')}"):
         asdpipe.load(folder)
     with pytest.raises(UserError, match="is a file"):
         asdpipe.load(ran / stage("ba") / "scores.parquet")

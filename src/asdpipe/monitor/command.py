@@ -15,7 +15,7 @@ from asdpipe.errors import UserError, short
 from asdpipe.monitor.detector import Row, load_detector
 from asdpipe.progress import Progress
 
-COLUMNS = ("file", "machine", "score", "limit", "alarm", "nearest_clip", "start", "reason")
+COLUMNS = ("file", "machine", "score", "spread", "limit", "alarm", "nearest_clip", "start", "reason")
 LONGEST_NAME = 4096
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,12 @@ def score(
     machine: str | None = None,
     hop: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    stage: int | None = None,
 ) -> list[Row]:
     """Return the rows of all recordings, in order.
 
     Args:
-        model: folder of a stage; places: files, and folders with recordings.
+        model, stage: as for ``asdpipe.load``; places: files, and folders with recordings.
         machine, hop: as for ``Detector.score_file``.
 
     Raises:
@@ -39,7 +40,7 @@ def score(
     """
     # First what fails fast.
     files = recordings(places)
-    detector = load_detector(model, device)
+    detector = load_detector(model, device, stage)
     rows = []
     progress = Progress("scoring", len(files), "file")
     for row in detector.score_files(files, machine, hop):
@@ -108,7 +109,7 @@ def values(row: Row) -> dict[str, Any]:
     found |= {"file": _printable(str(row.file)), "machine": row.machine, "reason": row.reason or None}
     if row.result is not None:
         result = row.result
-        found |= {"score": result.score, "limit": result.limit, "alarm": result.anomalous}
+        found |= {"score": result.score, "spread": result.spread, "limit": result.limit, "alarm": result.anomalous}
         found |= {"nearest_clip": result.nearest_clip, "start": result.start}
     return found
 
@@ -156,7 +157,7 @@ def show(rows: Sequence[Row]) -> None:
         return
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for name in columns:
-        numeric = name in ("score", "limit", "start")
+        numeric = name in ("score", "spread", "limit", "start")
         table.add_column(
             name.replace("_", " "), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
         )

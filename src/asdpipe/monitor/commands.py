@@ -7,7 +7,9 @@ import typer
 
 
 def score(
-    model: Annotated[Path, typer.Argument(help="Folder of a stage, e.g. results/demo/ba_trp_ps_ex/seed0/stage5.")],
+    model: Annotated[
+        Path, typer.Argument(help="Folder of a stage, or of a run with all its seeds: results/DATASET/METHOD.")
+    ],
     recordings: Annotated[list[Path], typer.Argument(help="Audio files, and folders with audio files.")],
     machine: Annotated[str | None, typer.Option(help="Their machine type, where the folders do not say it.")] = None,
     hop: Annotated[
@@ -15,6 +17,7 @@ def score(
     ] = None,
     csv: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this csv.")] = None,
     jsonl: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this file.")] = None,
+    stage: Annotated[int | None, typer.Option(help="Of a run; the last that all seeds have finished.")] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         typer.Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one."),
@@ -26,7 +29,7 @@ def score(
     """Score new recordings with a trained stage, the most anomalous first."""
     from asdpipe.monitor import command
 
-    rows = command.score(model, recordings, machine, hop, device)
+    rows = command.score(model, recordings, machine, hop, device, stage)
     command.show(rows)
     if csv is not None:
         command.write_csv(rows, csv)

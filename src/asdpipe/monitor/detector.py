@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
@@ -19,7 +20,7 @@ from asdpipe.data.audio import SAMPLE_RATE, to_int16
 from asdpipe.data.decoding import Clip, decoded
 from asdpipe.data.waveforms import BadClip, Source, read_clip
 from asdpipe.errors import UserError
-from asdpipe.monitor.origin import origin, stage_scores
+from asdpipe.monitor.origin import Origin, origin, run_scores
 from asdpipe.monitor.scoring import Samples, Scoring, scoring
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import BATCH, GPU_BATCH
@@ -45,6 +46,8 @@ class Result:
     machine: str
     nearest_clip: str | None
     """The most similar training clip; None: the score compares with none."""
+    spread: float | None = None
+    """Standard deviation of the score over the seeds; None: there is one seed."""
     start: float | None = None
     """Where the window with this score begins, in s; None: the recording was not split into windows."""
 
@@ -79,7 +82,7 @@ class _Recording:
 
 
 class Detector:
-    """Scores recordings with network, training clips and limits of a stage.
+    """Scores recordings with network, training clips and limits of a stage, of one or several seeds.
 
     Args:
         model: scores clips.
@@ -265,25 +268,38 @@ class Detector:
     def _score(self, batch: Sequence[tuple[_Recording, float | None, Samples]]) -> None:
         """Score windows, and note in their recordings the results with the highest scores."""
         judged = self._model.scores([window for *_, window in batch], [each.machine for each, *_ in batch])
-        for (recording, start, _), score, nearest in zip(batch, *judged, strict=True):
+        spreads = [None] * len(batch) if judged.spread is None else judged.spread.tolist()
+        columns = judged.score.tolist(), judged.nearest_clip, spreads
+        for (recording, start, _), score, nearest, spread in zip(batch, *columns, strict=True):
             recording.windows_left -= 1
             if np.isnan(score):
                 recording.reason = "its score is not a number"
             elif recording.result is None or score > recording.result.score:
                 machine = recording.machine
-                recording.result = Result(float(score), self.limits[machine], machine, nearest, start)
+                recording.result = Result(score, self.limits[machine], machine, nearest, spread, start)
 
 
-def load_detector(folder: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Detector:
-    """Load the detector of a stage; see ``asdpipe.load``."""
-    made = stage_scores(folder)
+def load_detector(folder: Path, device: Literal["auto", "cpu", "cuda"] = "auto", stage: int | None = None) -> Detector:
+    """Load the detector of a stage, or of all seeds of a run; see ``asdpipe.load``."""
+    made = run_scores(folder, stage)
     where = pick_device(device)
     model = scoring(made, where)
-    table = read_table("thresholds", origin(made.file.with_name(THRESHOLDS)).file)
+    limits = pd.DataFrame([_limits(each, model.machines) for each in made]).mean()
+    return Detector(model, limits.to_dict(), GPU_BATCH if where.type == "cuda" else BATCH)
+
+
+def _limits(made: Origin, machines: Sequence[str]) -> dict[str, float]:
+    """Return the limits of the machine types that scores were made with.
+
+    Raises:
+        UserError: one is missing.
+    """
+    file = origin(made.file.with_name(THRESHOLDS)).file
+    table = read_table("thresholds", file)
     limits = dict(zip(table.machine, table.decision_threshold, strict=True))
-    if missing := sorted(set(model.machines) - set(limits)):
-        raise UserError(f"{made.file.with_name(THRESHOLDS)}: has no limit of {missing[0]}; run the workflow again")
-    return Detector(model, limits, GPU_BATCH if where.type == "cuda" else BATCH)
+    if missing := sorted(set(machines) - set(limits)):
+        raise UserError(f"{file}: has no limit of {missing[0]}; run the workflow again")
+    return {machine: limits[machine] for machine in machines}
 
 
 def _check_hop(hop: float | None) -> None:

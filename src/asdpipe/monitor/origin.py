@@ -1,5 +1,6 @@
 """What the scores of a stage were made from, found by the records beside the results."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -10,6 +11,7 @@ from asdpipe.errors import UserError
 from asdpipe.provenance.records import Record, base_folder, describe, read_record
 
 SCORES, AUC = "scores.parquet", "auc.csv"
+SEED, STAGE = re.compile(r"seed(\d+)"), re.compile(r"stage(\d+)")
 MOST_LISTED = 6
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -90,6 +92,52 @@ def origin(file: Path) -> Origin:
     if describe(file).sha256 != record.file.sha256:
         raise UserError(f"{file}: has changed since it was made; run the workflow again")
     return Origin(file, record, base)
+
+
+def run_scores(folder: Path, stage: int | None = None) -> list[Origin]:
+    """Return the scores of a stage's folder, or those of one stage by all seeds in a run's folder, by seed.
+
+    Args:
+        folder: of a stage, or of a run: ``results/DATASET/METHOD``, or that of one of its seeds.
+        stage: of a run; None: the last one that all seeds have finished.
+
+    Raises:
+        UserError: there is no such stage, or the seeds were not made alike.
+    """
+    seeds = _numbered(folder, SEED) or ({0: folder} if _numbered(folder, STAGE) else {})
+    if not seeds:
+        if stage is not None:
+            raise UserError(f"{folder}: has no folders of seeds or stages, so no stage can be chosen")
+        return [stage_scores(folder)]
+    finished = {
+        path: {number: place for number, place in _numbered(path, STAGE).items() if _is_finished(place)}
+        for path in seeds.values()
+    }
+    common = set.intersection(*map(set, finished.values()))
+    if not common or (stage is not None and stage not in common):
+        wanted = "the same stage" if stage is None else f"stage {stage}"
+        has = "; ".join(f"{path.name}: {', '.join(map(str, stages)) or 'none'}" for path, stages in finished.items())
+        message = f"{folder}: not all seeds have finished {wanted}; finished stages by folder: {has}"
+        raise UserError(f"{message}; let the workflow finish, or give the folder of a stage")
+    chosen = max(common) if stage is None else stage
+    made = [stage_scores(stages[chosen]) for stages in finished.values()]
+    for other in made[1:]:
+        if other.record.config != made[0].record.config:
+            message = f"{other.file}: was made with other settings than {made[0].file}"
+            raise UserError(f"{message}; run the workflow again, or give the folder of a stage")
+    return made
+
+
+def _numbered(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:
+    """Return the folders in a folder that have such a name, by their numbers, in order."""
+    if not folder.is_dir():
+        return {}
+    found = {int(match[1]): path for path in folder.iterdir() if (match := name.fullmatch(path.name)) and path.is_dir()}
+    return dict(sorted(found.items()))
+
+
+def _is_finished(stage: Path) -> bool:
+    return (stage / SCORES).exists() or (stage / AUC).exists()
 
 
 def stage_scores(folder: Path) -> Origin:

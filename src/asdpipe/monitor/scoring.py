@@ -1,4 +1,4 @@
-"""The scores of decoded clips: by the network and the scorers of one method, or fused from those of several."""
+"""The scores of decoded clips: by one network, by those of several seeds, or fused from several methods."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -31,6 +31,8 @@ class Judged(NamedTuple):
     """(clips,), larger is more anomalous."""
     nearest_clip: NDArray[np.object_]
     """(clips,): name of the training clip behind the score; None: none."""
+    spread: NDArray[np.float64] | None = None
+    """(clips,): standard deviation of the score over the seeds; None: there is one seed."""
 
 
 class Needs(NamedTuple):
@@ -123,7 +125,7 @@ class Fused:
     def __init__(self, made: Origin, device: torch.device) -> None:
         self.scale: Scale = made.settings(FuseSettings).scale
         files = made.inputs("scores")
-        self.members = [scoring(origin(file), device) for file in files]
+        self.members = [scoring([origin(file)], device) for file in files]
         # There are no embeddings.
         self.shares_network = True
         # All of one data set.
@@ -166,13 +168,49 @@ class Fused:
         return Judged(score, np.full(len(clips), None, dtype=object))
 
 
-def scoring(made: Origin, device: torch.device) -> Scoring:
-    """Return what scores new clips as these scores of training and test clips were made.
+class Seeds:
+    """The mean score of several seeds of one method.
+
+    Args:
+        members: at least two, made with the same settings.
+    """
+
+    def __init__(self, members: Sequence[Scoring]) -> None:
+        self.members = members
+        self.decoding, self.needs = members[0].decoding, members[0].needs
+        # There are no embeddings.
+        self.shares_network = True
+
+    @property
+    def machines(self) -> list[str]:
+        """The machine types that all seeds were trained on."""
+        return self.members[0].machines
+
+    def embed(self, clips: Sequence[Samples], machines: Sequence[str]) -> NDArray[np.float32]:
+        """Refuse: each seed has embeddings of its own.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("several seeds have no common embedding: load the stage of one seed")
+
+    def scores(self, clips: Sequence[Samples], machines: Sequence[str]) -> Judged:
+        """Return mean and spread of the seeds' scores; the nearest clip is that of the first seed, as in scores.csv."""
+        judged = [member.scores(clips, machines) for member in self.members]
+        values = np.stack([each.score for each in judged])
+        # Of an infinite score there is no deviation.
+        with np.errstate(invalid="ignore"):
+            return Judged(values.mean(axis=0), judged[0].nearest_clip, values.std(axis=0, ddof=1))
+
+
+def scoring(made: Sequence[Origin], device: torch.device) -> Scoring:
+    """Return what scores new clips as these scores of training and test clips were made, of one or several seeds.
 
     Raises:
         UserError: what they were made from is missing or damaged, or has changed since.
     """
-    return Fused(made, device) if "scores" in made.record.inputs else OneMethod(made, device)
+    members = [Fused(each, device) if "scores" in each.record.inputs else OneMethod(each, device) for each in made]
+    return members[0] if len(members) == 1 else Seeds(members)
 
 
 def load_extractor(embedded: Origin) -> FeatureExtractor:
