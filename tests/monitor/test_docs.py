@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from asdpipe.cli import app
+from asdpipe.monitor import watch
 from tests.conftest import ROOT
 from tests.monitor.conftest import clips_of_test, stage
 
@@ -47,9 +49,19 @@ def test_commands_run(place, monkeypatch):
     assert assignment == f"MODEL={DOCUMENTED}"
     monkeypatch.chdir(place)
     assert len(lines) > 3
+
+    # Watching ends after the second look at the folder, without waiting.
+    looks: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        looks.extend([seconds] if seconds else [])
+        return len(looks) == 2
+
+    monkeypatch.setattr(watch, "until_signal", lambda: nullcontext(wait))
     for line in lines:
         program, *arguments = shlex.split(line.replace("$MODEL", str(DOCUMENTED)), comments=True)
         assert program == "asdpipe"
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
     assert len((place / "rows.jsonl").read_text().splitlines()) == 2
+    assert len((place / "new.csv").read_text().splitlines()) == 3

@@ -1,6 +1,7 @@
 """What ``asdpipe score`` does: list recordings, score them, and write rows."""
 
 import csv
+import io
 import json
 import logging
 import math
@@ -16,6 +17,7 @@ from asdpipe.monitor.detector import Row, load_detector
 from asdpipe.progress import Progress
 
 COLUMNS = ("file", "machine", "score", "spread", "limit", "alarm", "nearest_clip", "start", "reason")
+CSV_HEAD = ",".join(COLUMNS) + "\n"
 LONGEST_NAME = 4096
 
 logger = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ def most_anomalous_first(rows: Iterable[Row]) -> list[Row]:
 def values(row: Row) -> dict[str, Any]:
     """Return a row by COLUMNS; None: missing."""
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
-    found |= {"file": _printable(str(row.file)), "machine": row.machine, "reason": row.reason or None}
+    found |= {"file": printable(str(row.file)), "machine": row.machine, "reason": row.reason or None}
     if row.result is not None:
         result = row.result
         found |= {"score": result.score, "spread": result.spread, "limit": result.limit, "alarm": result.anomalous}
@@ -114,28 +116,41 @@ def values(row: Row) -> dict[str, Any]:
     return found
 
 
-def _printable(name: str) -> str:
-    """Return a file name that need not be UTF-8 as text."""
-    return os.fsencode(name).decode(errors="replace")
+def printable(name: str) -> str:
+    """Return a file name that need not be UTF-8 as text; other names have other texts."""
+    # The csv module reads a bare carriage return as the end of a row.
+    return os.fsencode(name).decode(errors="backslashreplace").replace("\r", "\\r")
+
+
+def csv_lines(rows: Iterable[Row]) -> str:
+    """Return rows as lines of csv, all digits of scores included."""
+    target = io.StringIO()
+    csv.DictWriter(target, COLUMNS, lineterminator="\n").writerows(map(values, rows))
+    return target.getvalue()
+
+
+def json_lines(rows: Iterable[Row]) -> str:
+    """Return rows as lines of JSON; an infinite score or limit is null."""
+    lines = []
+    for row in rows:
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values(row).items()
+        }
+        lines.append(json.dumps(finite, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
 def write_csv(rows: Iterable[Row], file: Path) -> None:
-    """Write rows as csv, all digits of scores included."""
-    with written(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as target:
-        writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(values, rows))
+    """Write rows as csv."""
+    with written(file) as temporary:
+        temporary.write_text(CSV_HEAD + csv_lines(rows), encoding="utf-8", newline="")
 
 
 def write_jsonl(rows: Iterable[Row], file: Path) -> None:
-    """Write rows as JSON, one a line; an infinite score or limit is null."""
-    with written(file) as temporary, temporary.open("w", encoding="utf-8") as target:
-        for row in rows:
-            finite = {
-                name: None if isinstance(value, float) and not math.isfinite(value) else value
-                for name, value in values(row).items()
-            }
-            target.write(json.dumps(finite, ensure_ascii=False) + "\n")
+    """Write rows as JSON, one a line."""
+    with written(file) as temporary:
+        temporary.write_text(json_lines(rows), encoding="utf-8")
 
 
 def show(rows: Sequence[Row]) -> None:
