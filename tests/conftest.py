@@ -54,6 +54,42 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PATH"] = os.pathsep.join([str(ROOT / "tests/bin"), os.environ["PATH"]])
 
 
+class _Starter:
+    """What starts snakemake and its jobs in forks, for one thread; ends with the standard input of its processes.
+
+    Args:
+        environment: for both processes.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": {**environment}}
+        path = Path(tempfile.mkdtemp()) / "jobs"
+        self.snakemake = subprocess.Popen([sys.executable, ROOT / "tests/start_snakemake.py"], **pipes)
+        self.jobs = subprocess.Popen([sys.executable, ROOT / "tests/start_jobs.py", path], **pipes)
+        assert self.jobs.stdout.readline() == "ready\n"
+        self.environment = {"TEST_PYTHON": sys.executable, "TEST_JOBS": str(path)}
+
+    def run(self, request: dict) -> int:
+        """Run snakemake; return its exit code."""
+        self.snakemake.stdin.write(json.dumps(request) + "\n")
+        self.snakemake.stdin.flush()
+        return int(self.snakemake.stdout.readline())
+
+
+_threads = threading.local()
+# What libraries read when they are imported.
+CPU = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "OPENBLAS_CORETYPE", "OMP_NUM_THREADS")
+
+
+def _starter(cpu: tuple[tuple[str, str | None], ...]) -> _Starter:
+    """Return this thread's starter with these variables."""
+    known = _threads.__dict__
+    if cpu not in known:
+        fixed = {name: value for name, value in cpu if value is not None}
+        known[cpu] = _Starter({**os.environ, **fixed})
+    return known[cpu]
+
+
 def run_snakemake(
     folder: Path,
     *arguments: str,
@@ -79,25 +115,13 @@ def run_snakemake(
         command = [sys.executable, "-m", "snakemake", *command]
         output, both = subprocess.PIPE, subprocess.STDOUT
         return subprocess.run(command, stdout=output, stderr=both, text=True, check=False, env=environment)
+    starter = _starter(tuple((name, environment.get(name)) for name in CPU))
     with tempfile.NamedTemporaryFile("r", errors="replace") as file:
-        request = {"arguments": command, "environment": environment}
-        request |= {"folder": str(Path.cwd()), "output": file.name}
-        server = _server()
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
+        environment |= starter.environment
+        code = starter.run(
+            {"arguments": command, "environment": environment, "folder": str(Path.cwd()), "output": file.name}
+        )
         return subprocess.CompletedProcess(command, code, file.read())
-
-
-_threads = threading.local()
-
-
-def _server() -> subprocess.Popen[str]:
-    """Return this thread's starter of snakemake, which ends with the standard input that it reads."""
-    if not hasattr(_threads, "server"):
-        command = [sys.executable, str(ROOT / "tests/start_snakemake.py")]
-        _threads.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return _threads.server
 
 
 def read_facts(path: Path) -> dict:

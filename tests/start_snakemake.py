@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 
 from snakemake.cli import main
 
@@ -29,6 +30,8 @@ def start(arguments: list[str], environment: dict[str, str], folder: str, output
     # Forget what was found in the other environment.
     tempfile.tempdir = None
     os.chdir(folder)
+    # The Snakefile puts its folder first in the jobs' PATH.
+    sys.executable = str(Path(__file__).parent / "bin/jobs/python")
     sys.argv = ["snakemake", *arguments]
     code: object = 1
     try:
