@@ -18,7 +18,7 @@ from asdpipe.method.scorers import NONE
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.files import load_model, untrained_model
 from asdpipe.monitor.origin import Origin, origin
-from asdpipe.training.embedding import embed
+from asdpipe.training.embedding import embeddings
 from asdpipe.training.scoring import Fitted, fitted_scorers
 
 Samples = NDArray[np.int16]
@@ -99,7 +99,7 @@ class OneMethod:
         vectors: dict[int, NDArray[np.float32]] = {}
         for one in dict.fromkeys(extractors):
             rows = [row for row, extractor in enumerate(extractors) if extractor is one]
-            batches = embed(one, (clips[row] for row in rows), 0, self.device)
+            batches = embeddings(one, (clips[row] for row in rows), self.device)
             vectors |= zip(rows, chain.from_iterable(batches), strict=True)
         return np.stack([vectors[row] for row in range(len(clips))])
 

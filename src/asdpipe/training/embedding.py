@@ -19,7 +19,6 @@ from asdpipe.training.prefetch import prefetch
 BATCH, GPU_BATCH = 32, 128
 
 
-@torch.inference_mode()
 def embed(
     extractor: FeatureExtractor, waveforms: Iterable[NDArray[np.int16]], total: int, device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
@@ -31,8 +30,18 @@ def embed(
         waveforms: 16 kHz clips of any length, tiled or cut to the extractor's ``num_samples``.
         total: number of clips, for the progress display.
     """
-    extractor = extractor.eval().to(device)
     progress = Progress("embedding", total, "clip")
+    for embedding in embeddings(extractor.eval().to(device), waveforms, device):
+        yield embedding
+        progress.advance(len(embedding))
+    progress.close()
+
+
+@torch.inference_mode()
+def embeddings(
+    extractor: FeatureExtractor, waveforms: Iterable[NDArray[np.int16]], device: torch.device
+) -> Iterator[NDArray[np.float32]]:
+    """Yield what ``embed`` does, with an extractor that is in evaluation mode and on the device."""
     on_gpu = device.type == "cuda"
     for samples in prefetch(_batches(waveforms, extractor.num_samples, GPU_BATCH if on_gpu else BATCH)):
         packed = torch.from_numpy(samples)
@@ -40,8 +49,6 @@ def embed(
         with full_precision():
             embedding = extractor(x)
         yield embedding.flatten(1).float().cpu().numpy()
-        progress.advance(len(samples))
-    progress.close()
 
 
 def _batches(waveforms: Iterable[NDArray[np.int16]], num_samples: int | None, size: int) -> Iterator[NDArray[np.int16]]:
