@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,13 +162,13 @@ def show(rows: Sequence[Row]) -> None:
     from rich.text import Text
 
     columns = [name for name in COLUMNS if any(values(row)[name] is not None for row in rows)]
-    lines = [
+    lines = (
         {name: "" if value is None else _shown(value) for name, value in values(row).items()}
         for row in most_anomalous_first(rows)
-    ]
+    )
     console = Console()
     if not console.is_terminal:
-        for line in ({name: name for name in columns}, *lines):
+        for line in chain([{name: name for name in columns}], lines):
             console.file.write("\t".join(line[name] for name in columns) + "\n")
         return
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
