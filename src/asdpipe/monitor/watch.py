@@ -167,11 +167,11 @@ def _together(rows: Iterator[Row], wait: Callable[[float], bool]) -> Iterator[li
 def until_signal() -> Iterator[Callable[[float], bool]]:
     """Yield the ``wait`` of ``watch``: it stops at SIGINT or SIGTERM; a second signal of the same kind acts at once."""
     stop = threading.Event()
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
 
     def handle(number: int, _: object) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, handle)
