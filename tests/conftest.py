@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -50,7 +50,10 @@ TINY = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep every start of snakemake from asking a SLURM that is installed here and may not run."""
-    if config.option.markexpr != "slurm":
+    if config.option.markexpr == "slurm":
+        # Jobs of a cluster start Python themselves.
+        _starting.by_forks = False
+    else:
         os.environ["PATH"] = os.pathsep.join([str(ROOT / "tests/bin"), os.environ["PATH"]])
 
 
@@ -76,14 +79,14 @@ class _Starter:
         return int(self.snakemake.stdout.readline())
 
 
-_threads = threading.local()
+_starting = SimpleNamespace(by_forks=True, of_this_thread=threading.local())
 # What libraries read when they are imported.
 CPU = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "OPENBLAS_CORETYPE", "OMP_NUM_THREADS")
 
 
 def _starter(cpu: tuple[tuple[str, str | None], ...]) -> _Starter:
     """Return this thread's starter with these variables."""
-    known = _threads.__dict__
+    known = _starting.of_this_thread.__dict__
     if cpu not in known:
         fixed = {name: value for name, value in cpu if value is not None}
         known[cpu] = _Starter({**os.environ, **fixed})
@@ -111,7 +114,7 @@ def run_snakemake(
     # One thread a job: two jobs run side by side, most of a small job is its start.
     command += ["--set-threads", "train=1", "embed=1", "score_external=1", "--cores", "2", *arguments]
     environment = {**os.environ, **environment}
-    if tree != ROOT:
+    if tree != ROOT or not _starting.by_forks:
         command = [sys.executable, "-m", "snakemake", *command]
         output, both = subprocess.PIPE, subprocess.STDOUT
         return subprocess.run(command, stdout=output, stderr=both, text=True, check=False, env=environment)
