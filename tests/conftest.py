@@ -65,10 +65,11 @@ class _Starter:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": {**environment}}
-        path = Path(tempfile.mkdtemp()) / "jobs"
-        self.snakemake = subprocess.Popen([sys.executable, ROOT / "tests/start_snakemake.py"], **pipes)
-        self.jobs = subprocess.Popen([sys.executable, ROOT / "tests/start_jobs.py", path], **pipes)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": {**environment}, "cwd": ROOT}
+        self.folder = tempfile.TemporaryDirectory()
+        path = Path(self.folder.name) / "jobs"
+        self.snakemake = subprocess.Popen([sys.executable, "-m", "tests.start_snakemake"], **pipes)
+        self.jobs = subprocess.Popen([sys.executable, "-m", "tests.start_jobs", path], **pipes)
         assert self.jobs.stdout.readline() == "ready\n"
         self.environment = {"TEST_PYTHON": sys.executable, "TEST_JOBS": str(path)}
 

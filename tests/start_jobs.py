@@ -13,8 +13,6 @@ import select
 import signal
 import socket
 import sys
-import tempfile
-import traceback
 
 import scipy.stats  # noqa: F401
 import sklearn.cluster  # noqa: F401
@@ -23,32 +21,10 @@ import asdpipe.cli
 import asdpipe.config.targets
 import asdpipe.models.build
 from asdpipe.steps import STEPS
+from tests.forks import become
 
 for step in STEPS:
     importlib.import_module(f"asdpipe.steps.{step}")
-
-
-def do(arguments: list[str], environment: dict[str, str], folder: str, streams: list[int]) -> None:
-    """Become ``python -m asdpipe``; never returns."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-    os.environ.clear()
-    os.environ.update(environment)
-    # Forget what was found in the other environment.
-    tempfile.tempdir = None
-    os.chdir(folder)
-    sys.argv = ["asdpipe", *arguments]
-    code: object = 1
-    try:
-        asdpipe.cli.main()
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def serve(connection: socket.socket) -> None:
@@ -60,7 +36,10 @@ def serve(connection: socket.socket) -> None:
     job = os.fork()
     if job == 0:
         connection.close()
-        do(*json.loads(request), list(streams))
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        arguments, environment, folder = json.loads(request)
+        become(asdpipe.cli.main, ["asdpipe", *arguments], environment, folder)
     connection.sendall(f"{job}\n".encode())
     code = os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
     connection.sendall(f"{code if code >= 0 else 128 - code}\n".encode())

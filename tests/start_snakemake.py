@@ -7,8 +7,6 @@ standard output per end: the exit code.
 import json
 import os
 import sys
-import tempfile
-import traceback
 from pathlib import Path
 
 from snakemake.cli import main
@@ -17,6 +15,7 @@ import asdpipe.plan
 import asdpipe.table_plan  # noqa: F401
 from asdpipe.provenance.code import code_digest
 from asdpipe.steps import STEPS
+from tests.forks import become
 
 
 def start(arguments: list[str], environment: dict[str, str], folder: str, output: str) -> None:
@@ -25,24 +24,9 @@ def start(arguments: list[str], environment: dict[str, str], folder: str, output
         os.dup2(nothing.fileno(), 0)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.environ.clear()
-    os.environ.update(environment)
-    # Forget what was found in the other environment.
-    tempfile.tempdir = None
-    os.chdir(folder)
     # The Snakefile puts its folder first in the jobs' PATH.
     sys.executable = str(Path(__file__).parent / "bin/jobs/python")
-    sys.argv = ["snakemake", *arguments]
-    code: object = 1
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+    become(main, ["snakemake", *arguments], environment, folder)
 
 
 if __name__ == "__main__":
