@@ -32,6 +32,7 @@ FIRST = {
     "autoencoder": ("autoencoder", "autoencoder_mahalanobis"),
     "raw_logmel": ("raw_logmel",),
 }
+FUSED = TINY["methods"] | {"mix": {"fusion": {"methods": ["autoencoder", "raw_logmel"]}}}
 OWNER = {method: owner for owner, methods in FIRST.items() for method in methods}
 OF_TABLES = sorted({run.method for table in paper.TABLES for run in paper.runs(table)} | {"ba_ps", "ba_trp"})
 
@@ -249,6 +250,35 @@ def test_what_results_take() -> None:
     assert plan.summarize("3")["others"] == [yardstick, "results/stage1/auc.csv", "results/stage2/auc.csv"]
     assert plan_of(yardstick=None).summarize("1")["others"] == []
     assert (plan.last_stage, plan_of(method="ba").last_stage) == (5, 1)
+
+
+def test_held_out_clips_are_a_split_of_their_own_that_nothing_is_trained_on() -> None:
+    plan = plan_of(monitor={"holdout": 0.2}, seeds=[0, 1])
+    train, held_out = (f"{DATA}/holdout/{split}.parquet" for split in ("train", "calibration"))
+    here = folder("ba_trp", 1)
+    packed = {name: TRAIN[name] for name in ("index", "samples")}
+    model = {"weights": f"{here}/model.safetensors", "description": f"{here}/model.json"}
+    assert plan.embed(**run("ba_trp", 1), split="train") == packed | model | {"clips": train}
+    assert plan.embed(**run("ba_trp", 1), split="calibration") == packed | model | {"clips": held_out}
+    assert plan.calibrate(**run("ba_trp", 1)) == {
+        "train_clips": train,
+        "train_embeddings": f"{here}/embeddings/train.parquet",
+        "representatives": f"{here}/representatives.parquet",
+        "calibration_clips": held_out,
+        "calibration_embeddings": f"{here}/embeddings/calibration.parquet",
+    }
+    for inputs in (plan.train(**run("ba_trp", 1)), plan.represent(**run("ba_trp", 1))):
+        assert inputs["clips"] == train
+    assert plan.summarize("1")["calibrations"] == [
+        f"results/tiny/ba_trp/seed{seed}/stage1/calibration.parquet" for seed in (0, 1)
+    ]
+    with pytest.raises(UserError, match="has the calibration of ba_trp; ask for the files in"):
+        plan.calibrate(**run("ba_trp_ps_ex", 1))
+    mixed = plan_of(methods=FUSED, method="mix", monitor={"holdout": 0.2})
+    assert "calibrations" not in mixed.summarize("1")
+    assert mixed.fuse_scores(**run("mix", 1))["train_clips"] == train
+    with pytest.raises(UserError, match=r"monitor\.holdout is 0"):
+        PLAN.calibrate(**run("ba_trp", 1))
 
 
 def test_fused_scores_are_of_the_same_stage_and_seed_where_there_are_several() -> None:

@@ -143,11 +143,27 @@ class DataPlan:
         """Return the length that clips are tiled or cut to, in samples."""
         return self.dataset(dataset).num_samples
 
+    def clips(self, dataset: str, split: str) -> str:
+        """Return the list of the clips of a split: train, test, supplemental, or calibration (held-out training clips).
+
+        Raises:
+            UserError: no clips are held out.
+        """
+        holdout = self.config.monitor.holdout
+        if split == "calibration" and not holdout:
+            raise UserError(
+                "there are no calibration clips, as monitor.holdout is 0: set it to a share of the training clips, or "
+                "calibrate with other recordings (asdpipe calibrate)"
+            )
+        if holdout and split in ("train", "calibration"):
+            return f"results/data/{dataset}/holdout/{split}.parquet"
+        return f"results/data/{dataset}/{split}/clips.parquet"
+
     def split_files(self, dataset: str, split: str) -> Inputs:
-        """Return list and packed clips of a split."""
-        folder = f"results/data/{dataset}/{split}"
+        """Return list and packed clips of a split; held-out clips are packed with the training clips."""
+        folder = f"results/data/{dataset}/{'train' if split == 'calibration' else split}"
         return {
-            "clips": f"{folder}/clips.parquet",
+            "clips": self.clips(dataset, split),
             "index": f"{folder}/waveforms.parquet",
             "samples": f"{folder}/waveforms.int16",
         }

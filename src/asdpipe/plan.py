@@ -176,7 +176,8 @@ class Plan(DataPlan):
         known = self.dataset(dataset) if dataset else None
         from_pool = self.config.resolve_pool(pool or self.required_pool(dataset)) if step in POOL_STEPS else None
         weights = self.config.resolve_checkpoint(checkpoint) if checkpoint else None
-        return as_json(step_settings(step, known, from_pool, self.method(method) if method else None, weights))
+        of_method = self.method(method) if method else None
+        return as_json(step_settings(step, known, from_pool, of_method, weights, self.config.monitor))
 
     # ---------------------------------------------------------------- stages
 
@@ -254,7 +255,7 @@ class Plan(DataPlan):
 
     def train_embeddings(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return the training clips and their embeddings."""
-        clips = f"results/data/{dataset}/train/clips.parquet"
+        clips = self.clips(dataset, "train")
         return {"clips": clips, "embeddings": f"{self.model(dataset, method, seed, stage)}/embeddings/train.parquet"}
 
     def represent(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
@@ -274,7 +275,7 @@ class Plan(DataPlan):
         model = self.model(dataset, method, seed, stage)
         files: Inputs = {}
         for split in ("train", "test"):
-            files[f"{split}_clips"] = f"results/data/{dataset}/{split}/clips.parquet"
+            files[f"{split}_clips"] = self.clips(dataset, split)
             files[f"{split}_embeddings"] = f"{model}/embeddings/{split}.parquet"
         if self.method(method).inference.backend.by_representatives:
             files["representatives"] = self.representatives(dataset, method, seed, stage)
@@ -288,6 +289,15 @@ class Plan(DataPlan):
         """
         self._check_stage(method, stage)
         return self.folder(dataset, self.scores_owner(method, int(stage)), str(seed), stage)
+
+    def calibrate(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
+        """Return what calibration scores are made from: what scores are, with held-out instead of test clips."""
+        self._own("calibration", self.scores_owner(method, int(stage)), dataset, method, seed, stage)
+        scored = self.score(dataset, method, seed, stage)
+        files: Inputs = {name: file for name, file in scored.items() if not name.startswith("test_")}
+        files["calibration_clips"] = self.clips(dataset, "calibration")
+        embeddings = f"{self.model(dataset, method, seed, stage)}/embeddings/calibration.parquet"
+        return files | {"calibration_embeddings": embeddings}
 
     @property
     def fusions(self) -> list[str]:
@@ -315,9 +325,7 @@ class Plan(DataPlan):
             )
             for each in fusion.methods
         ]
-        files: Inputs = {
-            f"{split}_clips": f"results/data/{dataset}/{split}/clips.parquet" for split in ("train", "test")
-        }
+        files: Inputs = {f"{split}_clips": self.clips(dataset, split) for split in ("train", "test")}
         return files | {"scores": [f"{folder}/scores.parquet" for folder in folders]}
 
     def score_external(self, dataset: str, method: str, seed: str, stage: str, shard: str) -> Inputs:
@@ -343,7 +351,7 @@ class Plan(DataPlan):
             "pool_index": self.packed_shards(pool, "waveforms.parquet"),
         }
         if int(stage) == 0:
-            return files | {"clips": f"results/data/{dataset}/train/clips.parquet"}
+            return files | {"clips": self.clips(dataset, "train")}
         files["representatives"] = self.representatives(dataset, method, seed, stage)
         if settings.external.selection == "score":
             folder = self.folder(dataset, self.representatives_owner(method, int(stage)), seed, stage)
@@ -384,10 +392,14 @@ class Plan(DataPlan):
         others = [f"results/stage{earlier}/auc.csv" for earlier in range(1, number)]
         if config.yardstick is not None:
             others.insert(0, f"{self.folder(config.dataset, config.yardstick, str(config.seeds[0]), 1)}/auc.csv")
-        return {
+        files: Inputs = {
             "clips": f"results/data/{config.dataset}/clips.parquet",
             "aucs": auc,
             "scores": [f"{folder}/scores.parquet" for folder in folders],
             "thresholds": [f"{folder}/thresholds.parquet" for folder in folders],
             "others": others,
         }
+        # A fusion has no calibration of its own.
+        if config.monitor.holdout and config.method not in self.fusions:
+            files["calibrations"] = [f"{folder}/calibration.parquet" for folder in folders]
+        return files

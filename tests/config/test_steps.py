@@ -50,7 +50,7 @@ def settings_of_all_kinds(step: str) -> set[str]:
     for number in range(max(len(datasets), len(methods))):
         chosen = [several[number % len(several)] for several in (datasets, pools, methods, checkpoints)]
         try:
-            found.add(as_json(step_settings(step, *chosen)))
+            found.add(as_json(step_settings(step, *chosen, config.monitor)))
         except (AttributeError, ValidationError):
             # Only generated data sets and pools have the settings of these steps, only DCASE's those of a download, and
             # only some methods candidate labels or a fusion.

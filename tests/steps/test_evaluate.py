@@ -13,6 +13,7 @@ from asdpipe.method.metrics import METRICS
 from asdpipe.paper.results import comparison, read_auc
 from asdpipe.steps.evaluate import evaluate
 from asdpipe.steps.summarize import summarize
+from asdpipe.training.calibration import Calibration, write_calibration
 from tests.scored import Scored, clip, write_scored
 
 # ---------------------------------------------------------------- from scores to auc.csv
@@ -195,6 +196,55 @@ def test_without_test_clips_the_table_lists_the_training_clips(tmp_path):
     frame = pd.read_csv(tmp_path / "scores.csv")
     assert frame.split.tolist() == ["train", "train"]
     assert frame.anomalous.tolist() == [0, 1]
+
+
+def test_with_calibrations_there_are_p_values_of_the_mean_scores_and_the_most_suspicious_clip_is_first(tmp_path):
+    clips = [*TRAIN, *labelled("fan"), clip("fan", "new.wav", 2.1, domain=None)]
+    clips += [clip("pump", "p.wav", 9), clip("pump", "t.wav", -1, split="train")]
+    seeds = two_seeds(tmp_path, clips)
+    # Mean over the seeds: 0.5, 1.5, 2.5, 3.5 of the source, 1.5, ..., 5.5 of the target domain.
+    rows = [("source", float(score)) for score in range(4)] + [("target", float(score)) for score in range(1, 6)]
+    rows += [("pump", 0.0)]
+    files = [tmp_path / "first.parquet", tmp_path / "second.parquet"]
+    for shift, file in enumerate(files):
+        table = pd.DataFrame(rows, columns=["condition", "score"]).assign(
+            clip_id=[f"c{number}" for number in range(10)]
+        )
+        table["machine"] = np.where(table.condition == "pump", "pump", "fan")
+        # In another order for each seed.
+        table = table.assign(score=table.score + shift).iloc[:: 1 - 2 * shift]
+        write_calibration(Calibration(table, 0.2), file, file.with_suffix(".csv"), {"by": "domain"})
+    run_summarize(seeds)
+    aucs = [files.clips.with_name("auc.csv") for files in seeds]
+    inputs = [list(each) for each in zip(*[(files.scores, files.thresholds) for files in seeds], strict=True)]
+    out = tmp_path / "out.csv"
+    summarize(seeds[0].clips, aucs, *inputs, tmp_path / "auc.csv", out, calibrations=files)
+    without, frame = pd.read_csv(tmp_path / "0/scores.csv"), pd.read_csv(out)
+    assert frame.columns.tolist() == [*without.columns, "p_value", "alarm"]
+    assert (
+        frame[without.columns]
+        .sort_values("path")
+        .reset_index(drop=True)
+        .equals(without.sort_values("path").reset_index(drop=True))
+    )
+    source, target = np.arange(4) + 0.5, np.arange(1, 6) + 0.5
+    for row in frame.itertuples():
+        of_source, of_target = ((1 + (group >= row.score).sum()) / (1 + len(group)) for group in (source, target))
+        if row.machine == "pump":
+            # One clip is too few for a rate of 20 %.
+            assert np.isnan(row.p_value)
+            assert pd.isna(row.alarm)
+        else:
+            known = {"source": of_source, "target": of_target}
+            assert row.p_value == pytest.approx(known.get(row.domain, max(of_source, of_target)))
+            assert row.alarm == (row.p_value <= 0.2)
+    assert frame.p_value.dropna().is_monotonic_increasing
+    # Of the same p-value, the one that is farther above its limit is first.
+    assert frame.score[:2].tolist() == [6.5, 6]
+    assert frame.p_value[0] == frame.p_value[1] == pytest.approx(1 / 6)
+    assert frame.machine.iloc[-1] == "pump"
+    with pytest.raises(UserError, match="give one per seed"):
+        summarize(seeds[0].clips, aucs, *inputs, tmp_path / "auc.csv", out, calibrations=files[:1])
 
 
 def test_scores_and_thresholds_that_do_not_belong_together_are_refused(tmp_path):

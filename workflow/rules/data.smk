@@ -172,6 +172,34 @@ rule list_pool_clips:
         "--settings {params.settings:q} --clips {output.clips} --shards {output.shards} --left-out {output.left_out}"
 
 
+rule hold_out_clips:
+    input:
+        clips="results/data/{dataset}/train/clips.parquet",
+    output:
+        train="results/data/{dataset}/holdout/train.parquet",
+        calibration="results/data/{dataset}/holdout/calibration.parquet",
+    log:
+        "results/data/{dataset}/holdout/logs/hold_out_clips.log",
+    benchmark:
+        "results/data/{dataset}/holdout/benchmarks/hold_out_clips.tsv"
+    # Before hours of training, too.
+    priority: 100
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        code=code("hold_out_clips"),
+        settings=settings("hold_out_clips"),
+    message:
+        "Keeping some training clips of {wildcards.dataset} out of training, log: {log}"
+    shell:
+        "python -m asdpipe --log {log} step hold-out-clips --settings {params.settings:q} --clips {input.clips} "
+        "--train {output.train} --calibration {output.calibration}"
+
+
 rule pack_clips:
     input:
         clips="results/data/{dataset}/{split}/clips.parquet",

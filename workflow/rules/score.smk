@@ -57,6 +57,33 @@ rule score:
         "--seed {wildcards.seed} {params.files} --scores {output.scores} --thresholds {output.thresholds}"
 
 
+rule calibrate:
+    input:
+        unpack(planned(PLAN.calibrate)),
+    output:
+        calibration=f"{STAGE}/calibration.parquet",
+        limits=f"{STAGE}/limits.csv",
+    log:
+        f"{STAGE}/logs/calibrate.log",
+    benchmark:
+        f"{STAGE}/benchmarks/calibrate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        code=code("calibrate"),
+        settings=settings("calibrate"),
+        files=given,
+    message:
+        "Alarm limits of {wildcards.method} on {wildcards.dataset}, stage {wildcards.stage}, seed {wildcards.seed}, log: {log}"
+    shell:
+        "python -m asdpipe --log {log} step calibrate --settings {params.settings:q} "
+        "--seed {wildcards.seed} {params.files} --calibration {output.calibration} --limits {output.limits}"
+
+
 rule fuse_scores:
     input:
         unpack(planned(PLAN.fuse_scores)),

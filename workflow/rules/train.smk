@@ -44,6 +44,8 @@ rule embed:
         f"{STAGE}/logs/embed_{{split}}.log",
     benchmark:
         f"{STAGE}/benchmarks/embed_{{split}}.tsv"
+    wildcard_constraints:
+        split="train|test|supplemental|calibration",
     conda:
         "../../environment.yml"
     threads: 4

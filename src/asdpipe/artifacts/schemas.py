@@ -101,6 +101,22 @@ COLUMNS: dict[str, dict[str, Column]] = {
         threshold=Column(pa.float64(), "largest score of the machine type's training clips"),
         decision_threshold=Column(pa.float64(), "score above which a clip is called anomalous"),
     ),
+    "calibration": dict(
+        clip_id=Column(pa.string(), "of the clips that were held out; for asdpipe calibrate the path of the recording"),
+        **_MACHINE,
+        condition=Column(
+            pa.string(),
+            "domain, or other condition that limits depend on; null: all conditions together",
+            nullable=True,
+        ),
+        **_SCORE,
+    ),
+    "references": dict(
+        clip_id=Column(pa.string(), "path of the recording, with where its window begins if it was split"),
+        **_MACHINE,
+        domain=Column(pa.string(), "source or target: how a scorer that tells them apart uses it"),
+        embedding=Column(pa.list_(pa.float32()), "as in the table embeddings"),
+    ),
     "external_scores": dict(**_CLIP_ID, **_MACHINE, **_SCORE),
     "selected": dict(
         **_CLIP,
@@ -140,7 +156,7 @@ WORDS = {
 }
 # Columns that are unique together. Tables of pools are not checked: they may have millions of rows.
 KEYS = {
-    **dict.fromkeys(("clips", "embeddings", "scores", "selected"), ("clip_id",)),
+    **dict.fromkeys(("clips", "embeddings", "scores", "calibration", "references", "selected"), ("clip_id",)),
     "pseudo_labels": ("clip_id", "rank"),
     "thresholds": ("machine",),
 }

@@ -11,6 +11,8 @@ class _Backend(Section):
     by_representatives: ClassVar = False
     """Whether clips are compared with the representatives instead of the training clips."""
     takes_nan: ClassVar = False
+    takes_references: ClassVar = True
+    """Whether normal clips can be added to those that clips are compared with, without training."""
 
 
 class KMeans(_Backend):
@@ -69,6 +71,7 @@ class ReconstructionError(_Backend):
 
     target: ClassVar = "asdpipe.method.scorers.ReconstructionError"
     takes_nan: ClassVar = True
+    takes_references: ClassVar = False
     kind: Literal["reconstruction"] = "reconstruction"
 
 
@@ -77,6 +80,7 @@ class SelectiveMahalanobis(_Backend):
 
     target: ClassVar = "asdpipe.method.scorers.SelectiveMahalanobis"
     takes_nan: ClassVar = True
+    takes_references: ClassVar = False
     kind: Literal["mahalanobis"] = "mahalanobis"
 
 

@@ -15,6 +15,7 @@ from asdpipe.config.base import Name, PositiveInt, Section, merge
 from asdpipe.config.checkpoints import KNOWN_CHECKPOINTS, Checkpoint
 from asdpipe.config.data import Dataset, DcaseDataset, DemoDataset, Download, UnionDataset
 from asdpipe.config.method import KNOWN_METHODS, Method, Sections
+from asdpipe.config.monitor import Monitor
 from asdpipe.config.pools import DemoPool, Pool
 from asdpipe.data.dcase.years import YEARS
 from asdpipe.errors import UserError
@@ -50,6 +51,7 @@ class Config(Sections):
     track_code: bool = Field(
         True, description="Run a step again when code that it uses has changed; false: only settings and inputs count."
     )
+    monitor: Monitor = Monitor()
     tables: Tables = Tables()
     data_root: str | None = Field(
         None, description="Fills {data_root} in the roots of data sets and pools, and in files of checkpoints."

@@ -14,16 +14,19 @@ from asdpipe.config.method import (
     RankLabelsSettings,
     SelectSettings,
 )
+from asdpipe.config.monitor import CalibrateSettings, HoldOutSettings
 
 # Steps with settings of a pool.
 POOL_STEPS = {"generate_pool", "list_pool_clips", "pack_pool", "pack_selected", "score_external"}
 
 
-def step_settings(step: str, dataset: Any, pool: Any, method: Any, checkpoint: Any = None) -> Section:
+def step_settings(
+    step: str, dataset: Any, pool: Any, method: Any, checkpoint: Any = None, monitor: Any = None
+) -> Section:
     """Return the settings of a step; an empty section if it has none.
 
     Args:
-        dataset, pool, method, checkpoint: sections of the step, None where it has none.
+        dataset, pool, method, checkpoint, monitor: sections of the step, None where it has none.
     """
     sections: dict[str, Callable[[], Section]] = {
         "import_checkpoint": lambda: settings_of(checkpoint, CheckpointSettings),
@@ -33,6 +36,7 @@ def step_settings(step: str, dataset: Any, pool: Any, method: Any, checkpoint: A
         "list_clips": lambda: dataset.listing,
         "label_clips": lambda: LabelSettings(listing=dataset.listing),
         "unite_clips": lambda: settings_of(dataset, UnionSettings),
+        "hold_out_clips": lambda: settings_of(monitor, HoldOutSettings),
         "pack_clips": lambda: dataset.decoding,
         "list_pool_clips": lambda: pool.listing,
         "pack_pool": lambda: pool.decoding,
@@ -41,6 +45,12 @@ def step_settings(step: str, dataset: Any, pool: Any, method: Any, checkpoint: A
         "embed": lambda: NetworkSettings(network=method.network),
         "represent": lambda: method.represent_settings(),  # noqa: PLW0108
         "score": lambda: method.score_settings(),  # noqa: PLW0108
+        "calibrate": lambda: CalibrateSettings.model_validate(
+            {
+                **method.score_settings().model_dump(include={"backend", "similarity"}),
+                **monitor.model_dump(include={"false_alarms", "by"}),
+            }
+        ),
         "fuse_scores": lambda: method.fuse_settings(),  # noqa: PLW0108
         "score_external": lambda: ExternalScoreSettings(decoding=pool.decoding, similarity=method.inference.similarity),
         "select": lambda: SelectSettings(external=method.external),

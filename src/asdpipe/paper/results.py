@@ -10,6 +10,7 @@ import pandas as pd
 from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
 from asdpipe.method.metrics import METRICS, Scoring, harmonic_mean, official_score
+from asdpipe.training.calibration import Calibration, conditions
 
 # Columns that identify a row of an auc.csv over seeds; that of one seed has ``seed``, too.
 KEY = ["dataset", "method", "stage", "split", "machine", "section"]
@@ -180,3 +181,24 @@ def scores_over_seeds(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
     )
     listed = "test" if (frame.split == "test").any() else "train"
     return frame.loc[frame.split == listed, SCORE_COLUMNS]
+
+
+def with_alarms(by_clip: pd.DataFrame, calibration: Calibration, by: str) -> pd.DataFrame:
+    """Return ``scores_over_seeds`` with p-values and alarms, the most suspicious clip first.
+
+    Both are missing where nothing is promised, and for training clips.
+
+    Args:
+        calibration: of the mean scores over the seeds; by: what its groups depend on.
+    """
+    alarm = pd.Series(pd.NA, by_clip.index, dtype="boolean")
+    frame = by_clip.assign(p_value=math.nan, limit=math.nan, alarm=alarm)
+    tested = frame[frame.split == "test"]
+    for (machine, condition), part in tested.groupby(["machine", conditions(tested, by)], dropna=False):
+        promise = calibration.promise(str(machine), None if pd.isna(condition) else str(condition))
+        if promise is not None:
+            frame.loc[part.index, "p_value"] = promise.p_values(part.score)
+            frame.loc[part.index, "limit"] = promise.limit
+            frame.loc[part.index, "alarm"] = part.score > promise.limit
+    frame = frame.assign(below=frame.limit - frame.score).sort_values(["p_value", "below"], kind="stable")
+    return frame[[*SCORE_COLUMNS, "p_value", "alarm"]]

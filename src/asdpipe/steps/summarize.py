@@ -8,9 +8,18 @@ from typer import Option
 
 from asdpipe.artifacts.files import write_csv, written
 from asdpipe.errors import UserError
-from asdpipe.paper.results import comparison, over_seeds, read_auc, scored_clips, scores_over_seeds
+from asdpipe.paper.results import (
+    comparison,
+    over_seeds,
+    read_auc,
+    scored_clips,
+    scores_over_seeds,
+    with_alarms,
+)
 from asdpipe.steps.options import InFile, InFiles, OutFile
+from asdpipe.training.calibration import read_mean
 
+Calibrations = Annotated[list[Path], Option(exists=True, dir_okay=False, help="Calibration of each seed, if any.")]
 OtherFiles = Annotated[list[Path], Option(exists=True, dir_okay=False, help="auc.csv to log beside this one.")]
 
 logger = logging.getLogger(__name__)
@@ -24,6 +33,7 @@ def summarize(
     auc: OutFile,
     table: OutFile,
     others: OtherFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
+    calibrations: Calibrations = [],  # noqa: B006
 ) -> None:
     """Write mean and variance of the AUC over the seeds, and the score of every test clip.
 
@@ -32,6 +42,7 @@ def summarize(
     Args:
         aucs, scores, thresholds: one of each per seed, scores and thresholds in the same order.
         others: auc.csv of earlier stages and of the baseline.
+        calibrations: scores of held-out clips, one file per seed, or none.
 
     Raises:
         UserError: the numbers of files differ, or a file is not what it should be.
@@ -42,6 +53,11 @@ def summarize(
     frame = over_seeds([read_auc(file) for file in aucs])
     seeds = [scored_clips(clips, *files) for files in zip(scores, thresholds, strict=True)]
     by_clip = scores_over_seeds(seeds)
+    if calibrations:
+        if len(calibrations) != len(scores):
+            raise UserError(f"{len(scores)} files of scores and {len(calibrations)} of calibrations: give one per seed")
+        calibration, facts = read_mean(calibrations)
+        by_clip = with_alarms(by_clip, calibration, str(facts["by"]))
     write_csv(frame, auc)
     with written(table) as temporary:
         # At full precision: the scores of many clips differ only in late decimals.
