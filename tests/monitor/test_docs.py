@@ -65,3 +65,30 @@ def test_commands_run(place, monkeypatch):
         assert done.exit_code == 0, done.output
     assert len((place / "rows.jsonl").read_text().splitlines()) == 2
     assert len((place / "new.csv").read_text().splitlines()) == 3
+
+
+def test_commands_that_calibrate_run(ran, tmp_path, monkeypatch):
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "asdpipe calibrate" in text)
+    assignment, *lines = map(str.strip, commands.strip().splitlines())
+    assert assignment == f"MODEL={DOCUMENTED}"
+    shutil.copytree(ran / "results/data/tiny", tmp_path / "results/data/tiny")
+    # The record of the results names their folder.
+    model = tmp_path / stage("ba")
+    shutil.copytree(ran / stage("ba"), model)
+    for name, clips in (("normals", 10), ("references", 2)):
+        (tmp_path / name / "fan").mkdir(parents=True)
+        samples, rate = soundfile.read(next(iter(clips_of_test(ran, "fan").values())))
+        for number in range(clips):
+            soundfile.write(tmp_path / name / f"fan/{number}.wav", np.roll(samples, 100 * number), rate)
+    monkeypatch.chdir(tmp_path)
+    assert len(lines) > 3
+    for line in lines:
+        program, *arguments = shlex.split(line.replace("$MODEL", str(model)), comments=True)
+        assert program == "asdpipe"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+    assert {file.name for file in (model / "monitor").iterdir()} == {
+        "calibration.parquet",
+        "limits.csv",
+        "references.parquet",
+    }

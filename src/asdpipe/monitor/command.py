@@ -14,10 +14,10 @@ from typing import Any, Literal
 from asdpipe.artifacts.files import written
 from asdpipe.data.clips import AUDIO_SUFFIXES, audio_files, unread_files
 from asdpipe.errors import UserError, short
-from asdpipe.monitor.detector import Row, load_detector
+from asdpipe.monitor.detector import Detector, Row, load_detector
 from asdpipe.progress import Progress
 
-COLUMNS = ("file", "machine", "score", "spread", "limit", "alarm", "nearest_clip", "start", "reason")
+COLUMNS = ("file", "machine", "score", "spread", "limit", "alarm", "p_value", "nearest_clip", "start", "reason")
 CSV_HEAD = ",".join(COLUMNS) + "\n"
 LONGEST_NAME = 4096
 
@@ -31,12 +31,13 @@ def score(
     hop: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     stage: int | None = None,
+    condition: str | None = None,
 ) -> list[Row]:
     """Return the rows of all recordings, in order.
 
     Args:
         model, stage: as for ``asdpipe.load``; places: files, and folders with recordings.
-        machine, hop: as for ``Detector.score_file``.
+        machine, hop, condition: as for ``Detector.score_file``.
 
     Raises:
         UserError: there is no such model, no recording, or no recording of a known machine type.
@@ -46,15 +47,25 @@ def score(
     detector = load_detector(model, device, stage)
     rows = []
     progress = Progress("scoring", len(files), "file")
-    for row in detector.score_files(files, machine, hop):
+    for row in detector.score_files(files, machine, hop, condition):
         rows.append(row)
         progress.advance(1)
     progress.close()
     if all(row.machine is None for row in rows):
         raise UserError(f"{rows[0].file}: {rows[0].reason} (--machine)")
+    warn_of_limits(detector, sorted({row.result.machine for row in rows if row.result}), condition, hop)
     unread, alarms = sum(row.result is None for row in rows), sum(is_alarm(row) for row in rows)
     logger.info("%d recordings: %d above their limit, %d not scored", len(rows), alarms, unread)
     return rows
+
+
+def warn_of_limits(detector: Detector, machines: Iterable[str], condition: str | None, hop: float | None) -> None:
+    """Warn of machine types whose limits promise no rate of false alarms."""
+    calibrated = detector.calibrated
+    for machine in machines:
+        if calibrated.promise(machine, condition, hop) is None:
+            reason = calibrated.missing(machine, condition, hop)
+            logger.warning("%s: its limit promises no rate of false alarms: %s (asdpipe calibrate)", machine, reason)
 
 
 def is_alarm(row: Row) -> bool:
@@ -97,13 +108,17 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def most_anomalous_first(rows: Iterable[Row]) -> list[Row]:
-    """Return rows by how far their scores are above the limits, without a score last."""
+    """Return alarms first, then rows by their p-values and how far scores are above limits; without a score last."""
 
-    def key(row: Row) -> float:
-        above = row.result.score - row.result.limit if row.result else -math.inf
-        return math.inf if math.isnan(above) else -above
+    def key(row: Row) -> tuple[bool, bool, float, float]:
+        result = row.result
+        if result is None:
+            return True, True, math.inf, math.inf
+        below = result.limit - result.score
+        p_value = math.inf if result.p_value is None else result.p_value
+        return False, not result.anomalous, p_value, math.inf if math.isnan(below) else below
 
-    return sorted(rows, key=lambda row: (row.result is None, key(row)))
+    return sorted(rows, key=key)
 
 
 def values(row: Row) -> dict[str, Any]:
@@ -113,6 +128,7 @@ def values(row: Row) -> dict[str, Any]:
     if row.result is not None:
         result = row.result
         found |= {"score": result.score, "spread": result.spread, "limit": result.limit, "alarm": result.anomalous}
+        found |= {"p_value": result.p_value}
         found |= {"nearest_clip": result.nearest_clip, "start": result.start}
     return found
 
@@ -173,7 +189,7 @@ def show(rows: Sequence[Row]) -> None:
         return
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for name in columns:
-        numeric = name in ("score", "spread", "limit", "start")
+        numeric = name in ("score", "spread", "limit", "p_value", "start")
         table.add_column(
             name.replace("_", " "), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
         )

@@ -5,25 +5,33 @@ from typing import Annotated, Literal
 
 import typer
 
+Model = Annotated[
+    Path, typer.Argument(help="Folder of a stage, or of a run with all its seeds: results/DATASET/METHOD.")
+]
+Stage = Annotated[int | None, typer.Option(help="Of a run; the last that all seeds have finished.")]
+Machine = Annotated[str | None, typer.Option(help="Their machine type, where the folders do not say it.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one."),
+]
+
 
 def score(
-    model: Annotated[
-        Path, typer.Argument(help="Folder of a stage, or of a run with all its seeds: results/DATASET/METHOD.")
-    ],
+    model: Model,
     recordings: Annotated[
         list[Path] | None, typer.Argument(help="Audio files, and folders with audio files; none with --watch.")
     ] = None,
-    machine: Annotated[str | None, typer.Option(help="Their machine type, where the folders do not say it.")] = None,
+    machine: Machine = None,
+    condition: Annotated[
+        str | None, typer.Option(help="Their domain or other condition, if limits were calibrated for it.")
+    ] = None,
     hop: Annotated[
         float | None, typer.Option(help="Score windows that begin every so many seconds; the highest score counts.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this csv.")] = None,
     jsonl: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the rows to this file.")] = None,
-    stage: Annotated[int | None, typer.Option(help="Of a run; the last that all seeds have finished.")] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(envvar="ASDPIPE_DEVICE", help="Where to run; auto: a GPU if there is one."),
-    ] = "auto",
+    stage: Stage = None,
+    device: Device = "auto",
     fail_on_alarm: Annotated[
         bool, typer.Option("--fail-on-alarm", help="Exit with code 3 if a score is above its limit.")
     ] = False,
@@ -43,11 +51,11 @@ def score(
     if watch is not None:
         from asdpipe.monitor.watch import watch_folder
 
-        alarms = watch_folder(model, watch, csv, jsonl, interval, machine, hop, device, stage)
+        alarms = watch_folder(model, watch, csv, jsonl, interval, machine, hop, device, stage, condition)
     else:
         from asdpipe.monitor import command
 
-        rows = command.score(model, recordings or [], machine, hop, device, stage)
+        rows = command.score(model, recordings or [], machine, hop, device, stage, condition)
         command.show(rows)
         if csv is not None:
             command.write_csv(rows, csv)
@@ -58,5 +66,35 @@ def score(
         raise typer.Exit(3)
 
 
-ALL = (score,)
+def calibrate(
+    model: Model,
+    normals: Annotated[
+        list[Path], typer.Argument(help="Normal recordings that the model was not trained on, and folders of them.")
+    ],
+    machine: Machine = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(help="Their domain or other condition (target, night shift), which makes a limit of its own."),
+    ] = None,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.2, help="Share of new normal clips that may raise an alarm; as before, or 0.1."),
+    ] = None,
+    hop: Annotated[float | None, typer.Option(help="As for score: limits hold for this hop only.")] = None,
+    add_references: Annotated[
+        list[Path], typer.Option(help="Other normal recordings, to compare all recordings with from now on.")
+    ] = [],  # noqa: B006 (typer reads it, nobody changes it)
+    stage: Stage = None,
+    device: Device = "auto",
+) -> None:
+    """Calibrate the alarm limits of a trained stage with new normal recordings."""
+    from asdpipe.monitor import calibrate as command
+
+    folder, limits = command.calibrate(
+        model, normals, machine, condition, false_alarms, hop, add_references, device, stage
+    )
+    command.show(folder, limits)
+
+
+ALL = (score, calibrate)
 """In the order of ``asdpipe --help``."""

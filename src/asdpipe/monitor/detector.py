@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import tee
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,8 +20,10 @@ from asdpipe.data.audio import SAMPLE_RATE, to_int16
 from asdpipe.data.decoding import Clip, decoded
 from asdpipe.data.waveforms import BadClip, Source, read_clip
 from asdpipe.errors import UserError
+from asdpipe.monitor.calibration import Calibrated, read
 from asdpipe.monitor.origin import Origin, origin, run_scores
 from asdpipe.monitor.scoring import Samples, Scoring, scoring
+from asdpipe.training.calibration import Promise
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import BATCH, GPU_BATCH
 
@@ -42,7 +44,7 @@ class Result:
     score: float
     """Larger is more anomalous; compare within one machine type and model only."""
     limit: float
-    """The machine type's decision threshold."""
+    """Of the machine type, and of the condition if it is known; without a p-value the decision threshold."""
     machine: str
     nearest_clip: str | None
     """The most similar training clip; None: the score compares with none."""
@@ -50,6 +52,9 @@ class Result:
     """Standard deviation of the score over the seeds; None: there is one seed."""
     start: float | None = None
     """Where the window with this score begins, in s; None: the recording was not split into windows."""
+    p_value: float | None = None
+    """How often normal clips score as high: at most the rate of false alarms if the score is above the limit. None:
+    the limit promises no rate of false alarms."""
 
     @property
     def anomalous(self) -> bool:
@@ -74,6 +79,7 @@ class _Recording:
     machine: str
     reason: str
     windows_left: int
+    promise: Promise | None
     result: Result | None = None
 
     def row(self) -> Row:
@@ -86,14 +92,34 @@ class Detector:
 
     Args:
         model: scores clips.
-        limits: of every machine type.
+        thresholds: decision threshold of every machine type, which counts where nothing is promised.
         batch: clips to embed at once.
+        calibrated: what limits promise.
     """
 
-    def __init__(self, model: Scoring, limits: Mapping[str, float], batch: int) -> None:
-        self._model, self._batch = model, batch
-        self.limits = dict(limits)
-        """Decision thresholds by machine type."""
+    def __init__(
+        self, model: Scoring, thresholds: Mapping[str, float], batch: int, calibrated: Calibrated | None = None
+    ) -> None:
+        self._model, self._batch, self._thresholds = model, batch, dict(thresholds)
+        self.calibrated = calibrated or Calibrated()
+        if self.calibrated.references is not None:
+            model.refer_to(self.calibrated.references)
+
+    def refer_to(self, references: pd.DataFrame) -> None:
+        """Compare recordings with these normal clips (table ``references``), too; nothing is promised any more."""
+        self._model.refer_to(references)
+        self.calibrated = Calibrated(references=references)
+
+    @property
+    def takes_references(self) -> bool:
+        """Whether recordings are compared with clips that others can be added to, without training."""
+        return self._model.takes_references
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Limits by machine type, for recordings of an unknown condition that are not split into windows."""
+        promises = {machine: self.calibrated.promise(machine, None, None) for machine in self.machines}
+        return {machine: each.limit if each else self._thresholds[machine] for machine, each in promises.items()}
 
     @property
     def machines(self) -> list[str]:
@@ -119,8 +145,31 @@ class Detector:
         known = self.machines[0] if shared else self.machine_of(WAVEFORM, machine)
         return self._model.embed([self._samples(waveform, sample_rate, None)], [known])[0]
 
+    def embed_file(
+        self, file: str | Path, machine: str | None = None, hop: float | None = None
+    ) -> dict[float | None, NDArray[np.float32]]:
+        """Return the embeddings of an audio file's windows, (dim,), by their start in s; without ``hop`` by None.
+
+        Raises:
+            UserError: the file cannot be used, or its machine type is not known.
+        """
+        _check_hop(hop)
+        known = self.machine_of(Path(file), machine)
+        try:
+            samples = to_int16(self._read(Path(file), hop, self._model.decoding.channel))
+        except BadClip as reason:
+            raise UserError(f"{file}: {reason}") from None
+        windows = self._windows(samples, hop)
+        vectors = (self._model.embed([window], [known])[0] for window in windows.values())
+        return dict(zip(windows, vectors, strict=True))
+
     def score(
-        self, waveform: ArrayLike, sample_rate: int, machine: str | None = None, hop: float | None = None
+        self,
+        waveform: ArrayLike,
+        sample_rate: int,
+        machine: str | None = None,
+        hop: float | None = None,
+        condition: str | None = None,
     ) -> Result:
         """Return the score of a waveform.
 
@@ -129,6 +178,7 @@ class Detector:
             machine: its machine type; None: the only one.
             hop: score windows that begin every so many seconds, and take the highest score; None: its beginning alone,
                 as in the workflow.
+            condition: domain or other condition that limits were calibrated for; None: not known.
 
         Raises:
             UserError: the waveform cannot be used, or the machine type is not known.
@@ -136,9 +186,11 @@ class Detector:
         _check_hop(hop)
         known = self.machine_of(WAVEFORM, machine)
         samples = self._samples(waveform, sample_rate, hop)
-        return _result(next(self._rows([(WAVEFORM, known, samples)], hop)))
+        return _result(next(self._rows([(WAVEFORM, known, samples)], hop, condition)))
 
-    def score_file(self, file: str | Path, machine: str | None = None, hop: float | None = None) -> Result:
+    def score_file(
+        self, file: str | Path, machine: str | None = None, hop: float | None = None, condition: str | None = None
+    ) -> Result:
         """Return the score of an audio file; arguments as for ``score``.
 
         Args:
@@ -147,10 +199,14 @@ class Detector:
         Raises:
             UserError: the file cannot be used, or its machine type is not known.
         """
-        return _result(next(self.score_files([file], machine, hop)))
+        return _result(next(self.score_files([file], machine, hop, condition)))
 
     def score_files(
-        self, files: Iterable[str | Path], machine: str | None = None, hop: float | None = None
+        self,
+        files: Iterable[str | Path],
+        machine: str | None = None,
+        hop: float | None = None,
+        condition: str | None = None,
     ) -> Iterator[Row]:
         """Yield a row for each audio file, in order; files are decoded in threads and embedded in batches.
 
@@ -169,7 +225,8 @@ class Detector:
         # Whole hours may wait to be split into windows.
         threads = DECODING_THREADS if hop is None else 1
         samples = (each.samples for each in decoded(clips, read, threads))
-        return self._rows(((file, known, each) for (file, known, _), each in zip(places, samples, strict=True)), hop)
+        recordings = ((file, known, each) for (file, known, _), each in zip(places, samples, strict=True))
+        return self._rows(recordings, hop, condition)
 
     def machine_of(self, file: Path, machine: str | None = None) -> str:
         """Return the machine type of a file: what is given, the only one, or what a folder above the file says.
@@ -237,14 +294,17 @@ class Detector:
         except BadClip as reason:
             raise UserError(f"waveform: {reason}") from None
 
-    def _rows(self, recordings: Iterable[tuple[Path, str, Samples | BadClip]], hop: float | None) -> Iterator[Row]:
+    def _rows(
+        self, recordings: Iterable[tuple[Path, str, Samples | BadClip]], hop: float | None, condition: str | None
+    ) -> Iterator[Row]:
         """Yield the rows of recordings of known machine types, in order."""
         waiting: deque[_Recording] = deque()
         batch: list[tuple[_Recording, float | None, Samples]] = []
+        promise = cache(partial(self.calibrated.promise, condition=condition, hop=hop))
         for file, machine, samples in recordings:
             windows = {} if isinstance(samples, BadClip) else self._windows(samples, hop)
             reason = str(samples) if isinstance(samples, BadClip) else ""
-            waiting.append(_Recording(file, machine, reason, len(windows)))
+            waiting.append(_Recording(file, machine, reason, len(windows), promise(machine)))
             for start, window in windows.items():
                 batch.append((waiting[-1], start, window))
                 if len(batch) == self._batch:
@@ -275,8 +335,10 @@ class Detector:
             if np.isnan(score):
                 recording.reason = "its score is not a number"
             elif recording.result is None or score > recording.result.score:
-                machine = recording.machine
-                recording.result = Result(score, self.limits[machine], machine, nearest, spread, start)
+                machine, promise = recording.machine, recording.promise
+                limit = self._thresholds[machine] if promise is None else promise.limit
+                p_value = None if promise is None else float(promise.p_values(score))
+                recording.result = Result(score, limit, machine, nearest, spread, start, p_value)
 
 
 def load_detector(folder: Path, device: Literal["auto", "cpu", "cuda"] = "auto", stage: int | None = None) -> Detector:
@@ -284,12 +346,12 @@ def load_detector(folder: Path, device: Literal["auto", "cpu", "cuda"] = "auto",
     made = run_scores(folder, stage)
     where = pick_device(device)
     model = scoring(made, where)
-    limits = pd.DataFrame([_limits(each, model.machines) for each in made]).mean()
-    return Detector(model, limits.to_dict(), GPU_BATCH if where.type == "cuda" else BATCH)
+    thresholds = pd.DataFrame([_thresholds(each, model.machines) for each in made]).mean()
+    return Detector(model, thresholds.to_dict(), GPU_BATCH if where.type == "cuda" else BATCH, read(made))
 
 
-def _limits(made: Origin, machines: Sequence[str]) -> dict[str, float]:
-    """Return the limits of the machine types that scores were made with.
+def _thresholds(made: Origin, machines: Sequence[str]) -> dict[str, float]:
+    """Return the decision thresholds of the machine types that scores were made with.
 
     Raises:
         UserError: one is missing.

@@ -1,10 +1,12 @@
 """The scores of decoded clips: by one network, by those of several seeds, or fused from several methods."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -14,7 +16,8 @@ from asdpipe.config.data import Decoding
 from asdpipe.config.method import FuseSettings, NetworkSettings, ScoreSettings
 from asdpipe.errors import UserError
 from asdpipe.method.fusion import Scale, fuse
-from asdpipe.method.scorers import NONE
+from asdpipe.method.representatives import normalize
+from asdpipe.method.scorers import NONE, KMeans
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.files import load_model, untrained_model
 from asdpipe.monitor.origin import Origin, origin
@@ -52,6 +55,8 @@ class Scoring(Protocol):
     needs: Needs
     shares_network: bool
     """Whether embeddings do not depend on the machine type."""
+    takes_references: bool
+    """Whether it compares with clips that others can be added to."""
 
     @property
     def machines(self) -> list[str]:
@@ -62,6 +67,9 @@ class Scoring(Protocol):
 
     def scores(self, clips: Sequence[Samples], machines: Sequence[str]) -> Judged:
         """Return the scores of 16 kHz clips and their machine types."""
+
+    def refer_to(self, references: pd.DataFrame) -> None:
+        """Compare clips with these normal clips (table ``references``), too, in place of those given before."""
 
 
 class OneMethod:
@@ -77,9 +85,17 @@ class OneMethod:
         file = made.input("train_embeddings")
         train, known = embedded_clips(made.input("train_clips"), file, used.backend.takes_nan)
         representatives = made.input("representatives") if used.backend.by_representatives else None
-        build, seed = used.backend.build, made.number("seed")
-        fitted = fitted_scorers(train, known, build, seed, representatives, used.similarity)
-        self.fitted: dict[str, Fitted] = {each.machine: each for each in fitted}
+        self._fit = partial(
+            fitted_scorers,
+            build=used.backend.build,
+            seed=made.number("seed"),
+            representatives=representatives,
+            similarity=used.similarity,
+        )
+        self._train, self._known, self._by_representatives = train, known, used.backend.by_representatives
+        self.takes_references = used.backend.takes_references
+        self.trained = {each.machine: each for each in self._fit(train, known)}
+        self.fitted: dict[str, Fitted] = dict(self.trained)
         embedded = origin(file)
         self.decoding = origin(embedded.input("index")).settings(Decoding)
         self.extractor = load_extractor(embedded).eval().to(device)
@@ -113,6 +129,25 @@ class OneMethod:
             judged.score[rows], judged.nearest_clip[rows] = found.score, fitted.nearest(found)
         return judged
 
+    def refer_to(self, references: pd.DataFrame) -> None:
+        """Compare clips with these normal clips, too."""
+        names = references.clip_id.to_numpy(dtype=object)
+        vectors = np.stack(list(references.embedding)).astype(np.float32)
+        if not self._by_representatives:
+            train = pd.concat([self._train, references])
+            fitted = self._fit(train, np.concatenate([self._known, vectors]))
+            self.fitted = {each.machine: each for each in fitted}
+            return
+        for machine, rows in references.groupby("machine").indices.items():
+            before = self.trained[str(machine)]
+            assert isinstance(before.scorer, KMeans)
+            # As clips of the target domain are, each is its own representative.
+            representatives = np.concatenate([before.scorer.vectors, normalize(vectors[rows])])
+            clip_ids = np.concatenate([before.clip_ids, names[rows]])
+            scorer = KMeans(len(clip_ids), before.scorer.seed, before.scorer.similarity)
+            scorer = scorer.of(representatives, np.arange(len(clip_ids)))
+            self.fitted[str(machine)] = before._replace(scorer=scorer, clip_ids=clip_ids)
+
 
 class Fused:
     """Fused scores of several methods, as the step ``fuse_scores`` had them.
@@ -127,7 +162,7 @@ class Fused:
         files = made.inputs("scores")
         self.members = [scoring([origin(file)], device) for file in files]
         # There are no embeddings.
-        self.shares_network = True
+        self.shares_network, self.takes_references = True, False
         # All of one data set.
         self.decoding = self.members[0].decoding
         needs = [member.needs for member in self.members]
@@ -167,6 +202,9 @@ class Fused:
             score[rows] = fuse(joined, is_train, self.scale)[~is_train]
         return Judged(score, np.full(len(clips), None, dtype=object))
 
+    def refer_to(self, references: pd.DataFrame) -> None:
+        """Do nothing: there are none."""
+
 
 class Seeds:
     """The mean score of several seeds of one method.
@@ -179,7 +217,7 @@ class Seeds:
         self.members = members
         self.decoding, self.needs = members[0].decoding, members[0].needs
         # There are no embeddings.
-        self.shares_network = True
+        self.shares_network, self.takes_references = True, False
 
     @property
     def machines(self) -> list[str]:
@@ -201,6 +239,9 @@ class Seeds:
         # Of an infinite score there is no deviation.
         with np.errstate(invalid="ignore"):
             return Judged(values.mean(axis=0), judged[0].nearest_clip, values.std(axis=0, ddof=1))
+
+    def refer_to(self, references: pd.DataFrame) -> None:
+        """Do nothing: there are none."""
 
 
 def scoring(made: Sequence[Origin], device: torch.device) -> Scoring:

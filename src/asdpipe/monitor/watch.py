@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from asdpipe.data.clips import AUDIO_SUFFIXES
 from asdpipe.errors import UserError
-from asdpipe.monitor.command import is_alarm
+from asdpipe.monitor.command import is_alarm, warn_of_limits
 from asdpipe.monitor.detector import Row, load_detector
 from asdpipe.monitor.journal import CSV, JSON_LINES, Journal
 
@@ -192,12 +192,13 @@ def watch_folder(
     hop: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     stage: int | None = None,
+    condition: str | None = None,
 ) -> int:
     """Score the recordings that arrive in a folder until SIGINT or SIGTERM; return the number of alarms.
 
     Args:
         csv, jsonl: files that rows are added to; a file that has a row in all of them is not scored again.
-        model, device, stage: as for ``asdpipe.load``; machine, hop: as for ``Detector.score_file``.
+        model, device, stage: as for ``asdpipe.load``; machine, hop, condition: as for ``Detector.score_file``.
         interval: between two looks at the folder, in s.
 
     Raises:
@@ -209,7 +210,8 @@ def watch_folder(
         outputs = ((csv, CSV), (jsonl, JSON_LINES))
         journals = [opened.enter_context(Journal(file, form)) for file, form in outputs if file is not None]
         detector = load_detector(model, device, stage)
-        score = partial(detector.score_files, machine=machine, hop=hop)
+        score = partial(detector.score_files, machine=machine, hop=hop, condition=condition)
+        warn_of_limits(detector, detector.machines if machine is None else [machine], condition, hop)
         # Rows have the same names after a restart from elsewhere.
         place = folder.resolve()
         logger.info("watching %s", place)
