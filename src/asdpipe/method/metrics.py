@@ -54,14 +54,23 @@ def evaluate(
         scoring: formula of the official score.
     """
     domains = np.asarray(domain, dtype=object)
-    values = {"auc": _auc(is_normal, score), "pauc": _auc(is_normal, score, max_fpr=MAX_FPR)}
-    for name in ("source", "target"):
-        inside = domains == name
-        values[f"auc_{name}"] = _auc(is_normal, score, inside | ~is_normal)
-        values[f"auc_{name}_within"] = _auc(is_normal, score, inside)
-        values[f"pauc_{name}_within"] = _auc(is_normal, score, inside, MAX_FPR)
+    values = {name: _auc(is_normal, score, *counted_clips(name, is_normal, domains)) for name in METRICS[:-1]}
     values["official"] = official_score([""], [values], scoring)
-    return {name: values[name] for name in METRICS}
+    return values
+
+
+def counted_clips(
+    metric: str, is_normal: NDArray[np.bool_], domain: NDArray[np.object_]
+) -> tuple[NDArray[np.bool_], float | None]:
+    """Return which clips (clips,) a metric counts, and the false-positive rate that it ends at; None: 1.
+
+    Args:
+        metric: one of METRICS, not the official score; is_normal, domain: as for ``evaluate``.
+    """
+    area, _, where = metric.partition("_")
+    name, _, within = where.partition("_")
+    inside = domain == name if name else np.ones(len(is_normal), dtype=np.bool_)
+    return inside if within or not name else inside | ~is_normal, MAX_FPR if area == "pauc" else None
 
 
 def official_score(machines: Sequence[str], values: Sequence[Mapping[str, float]], scoring: Scoring) -> float:
@@ -94,15 +103,14 @@ def harmonic_mean(values: Iterable[float]) -> float:
 def _auc(
     is_normal: NDArray[np.bool_],
     score: NDArray[np.floating],
-    where: NDArray[np.bool_] | None = None,
-    max_fpr: float | None = None,
+    where: NDArray[np.bool_],
+    max_fpr: float | None,
 ) -> float:
     """Return the area under the ROC curve, or the McClish-standardised area up to ``max_fpr``; NaN if undefined."""
     # Importing scikit-learn takes a second, and some steps only need the names above.
     from sklearn.metrics import roc_auc_score
 
-    kept = slice(None) if where is None else where
-    anomalous, score = ~is_normal[kept], score[kept]
+    anomalous, score = ~is_normal[where], score[where]
     if anomalous.all() or not anomalous.any() or np.isnan(score).any():
         return math.nan
     # scikit-learn rejects infinite scores. Ranks give the same ROC curve.
