@@ -96,5 +96,22 @@ def calibrate(
     command.show(folder, limits)
 
 
-ALL = (score, calibrate)
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="auc.csv files, or folders of stages, seeds or methods, e.g. results/demo/ba.")
+    ],
+    csv: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write all pairs to this csv.")] = None,
+) -> None:
+    """Say which differences between methods and stages are real, and what would tell more."""
+    from asdpipe.monitor import comparison_words
+    from asdpipe.monitor.compared_runs import read_systems
+    from asdpipe.monitor.comparison import compare as compare_systems
+
+    found = compare_systems(read_systems(runs))
+    comparison_words.show(found)
+    if csv is not None:
+        comparison_words.write_csv(found, csv)
+
+
+ALL = (score, calibrate, compare)
 """In the order of ``asdpipe --help``."""

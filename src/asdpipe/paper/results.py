@@ -118,7 +118,8 @@ def comparison(files: Sequence[Path]) -> pd.DataFrame:
     """
     frames = [frame for frame in map(read_auc, files) if len(frame)]
     columns = {}
-    for column, frame in zip(_column_names(frames), frames, strict=True):
+    runs = pd.DataFrame([frame.iloc[0].reindex(RUN) for frame in frames], columns=RUN)
+    for column, frame in zip(column_names(runs), frames, strict=True):
         single = frame.groupby(["split", "machine"]).section.transform("size") == 1
         name = frame.machine.where(single, frame.machine + " " + frame.section)
         auc = pd.Series(frame.auc.to_numpy(), index=pd.MultiIndex.from_arrays([frame.split, name]))
@@ -130,9 +131,8 @@ def comparison(files: Sequence[Path]) -> pd.DataFrame:
     return table.loc[sorted(table.index, key=lambda key: (key[0], order.get(key[1], 0)))]
 
 
-def _column_names(frames: Sequence[pd.DataFrame]) -> list[str]:
-    """Name each auc.csv by what distinguishes it, e.g. the baseline by its method, the others by their stage."""
-    runs = pd.DataFrame([frame.iloc[0].reindex(RUN) for frame in frames], columns=RUN)
+def column_names(runs: pd.DataFrame) -> list[str]:
+    """Name each run (RUN) by what distinguishes it, e.g. the baseline by its method, the others by their stage."""
     one_dataset, one_method = runs.dataset.nunique() == 1, runs.method.nunique() == 1
     # Methods with several stages.
     iterated = set(runs.method[runs.groupby("method").stage.transform("nunique") > 1])
