@@ -92,3 +92,18 @@ def test_commands_that_calibrate_run(ran, tmp_path, monkeypatch):
         "limits.csv",
         "references.parquet",
     }
+
+
+def test_commands_that_explain_run(place, monkeypatch):
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "asdpipe explain-clip" in text)
+    monkeypatch.chdir(place)
+    for line in commands.splitlines()[1:]:
+        program, *arguments = shlex.split(line.replace("$MODEL", str(DOCUMENTED)), comments=True)
+        assert program == "asdpipe"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        assert "1. " in done.output
+    names = {file.stem for file in (place / "inbox/fan").iterdir()}
+    assert {file.name for file in (place / "why").iterdir()} == {
+        f"{name}.{end}" for name in names for end in ("npz", "png")
+    }

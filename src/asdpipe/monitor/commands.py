@@ -96,6 +96,24 @@ def calibrate(
     command.show(folder, limits)
 
 
+def explain_clip(
+    model: Model,
+    recordings: Annotated[list[Path], typer.Argument(help="Audio files, and folders with audio files.")],
+    machine: Machine = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Also write a picture (png) and all numbers (npz) to this folder."),
+    ] = None,
+    stage: Stage = None,
+    device: Device = "auto",
+) -> None:
+    """Say which frequencies at which time make recordings anomalous."""
+    from asdpipe.monitor.explain_clip import explain_clips
+
+    for line in explain_clips(model, recordings, machine, output, device, stage):
+        typer.echo(line)
+
+
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="auc.csv files, or folders of stages, seeds or methods, e.g. results/demo/ba.")
@@ -113,5 +131,5 @@ def compare(
         comparison_words.write_csv(found, csv)
 
 
-ALL = (score, calibrate, compare)
+ALL = (score, calibrate, explain_clip, compare)
 """In the order of ``asdpipe --help``."""

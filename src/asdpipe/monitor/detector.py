@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import tee
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ from asdpipe.monitor.scoring import Samples, Scoring, scoring
 from asdpipe.training.calibration import Promise
 from asdpipe.training.device import pick_device
 from asdpipe.training.embedding import BATCH, GPU_BATCH
+
+if TYPE_CHECKING:
+    from asdpipe.monitor.explanation import Explanation
 
 THRESHOLDS = "thresholds.parquet"
 DECODING_THREADS = 4
@@ -227,6 +230,39 @@ class Detector:
         samples = (each.samples for each in decoded(clips, read, threads))
         recordings = ((file, known, each) for (file, known, _), each in zip(places, samples, strict=True))
         return self._rows(recordings, hop, condition)
+
+    def explain(self, waveform: ArrayLike, sample_rate: int, machine: str | None = None) -> "Explanation":
+        """Return why a waveform has its score: which parts of it raise the score, and by how much.
+
+        Its beginning counts, as for ``score`` without ``hop``; arguments as for ``score``.
+
+        Raises:
+            UserError: the waveform cannot be used or explained, the machine type is not known, or the audio of the
+                training clips is gone.
+        """
+        known = self.machine_of(WAVEFORM, machine)
+        return self._explanation(WAVEFORM, known, self._samples(waveform, sample_rate, None))
+
+    def explain_file(self, file: str | Path, machine: str | None = None) -> "Explanation":
+        """Return why an audio file has its score; arguments and errors as for ``score_file`` and ``explain``."""
+        place, known, reason = self._located(Path(file), machine)
+        try:
+            if reason is not None:
+                raise reason
+            samples = to_int16(self._read(place, None, self._model.decoding.channel))
+        except BadClip as bad:
+            raise UserError(f"{file}: {bad}") from None
+        return self._explanation(place, known, samples)
+
+    def _explanation(self, file: Path, machine: str, samples: Samples) -> "Explanation":
+        from asdpipe.monitor.explanation import explain
+
+        try:
+            result = _result(next(self._rows([(file, machine, samples)], None, None)))
+            scored = result.score, result.limit, result.nearest_clip
+            return explain(self._model, samples, machine, *scored, self._batch)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
 
     def machine_of(self, file: Path, machine: str | None = None) -> str:
         """Return the machine type of a file: what is given, the only one, or what a folder above the file says.

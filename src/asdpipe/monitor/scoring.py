@@ -20,6 +20,7 @@ from asdpipe.method.representatives import normalize
 from asdpipe.method.scorers import NONE, KMeans
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.files import load_model, untrained_model
+from asdpipe.monitor.normals import Normals
 from asdpipe.monitor.origin import Origin, origin
 from asdpipe.training.embedding import embeddings
 from asdpipe.training.scoring import Fitted, fitted_scorers
@@ -57,6 +58,8 @@ class Scoring(Protocol):
     """Whether embeddings do not depend on the machine type."""
     takes_references: bool
     """Whether it compares with clips that others can be added to."""
+    normals: Normals
+    """The audio of the training clips."""
 
     @property
     def machines(self) -> list[str]:
@@ -97,6 +100,7 @@ class OneMethod:
         self.trained = {each.machine: each for each in self._fit(train, known)}
         self.fitted: dict[str, Fitted] = dict(self.trained)
         embedded = origin(file)
+        self.normals = Normals(embedded)
         self.decoding = origin(embedded.input("index")).settings(Decoding)
         self.extractor = load_extractor(embedded).eval().to(device)
         window = embedded.number("num_samples")
@@ -164,7 +168,7 @@ class Fused:
         # There are no embeddings.
         self.shares_network, self.takes_references = True, False
         # All of one data set.
-        self.decoding = self.members[0].decoding
+        self.decoding, self.normals = self.members[0].decoding, self.members[0].normals
         needs = [member.needs for member in self.members]
         longest = [each.most for each in needs if each.most is not None]
         most = max(longest) if len(longest) == len(needs) else None
@@ -215,7 +219,7 @@ class Seeds:
 
     def __init__(self, members: Sequence[Scoring]) -> None:
         self.members = members
-        self.decoding, self.needs = members[0].decoding, members[0].needs
+        self.decoding, self.needs, self.normals = members[0].decoding, members[0].needs, members[0].normals
         # There are no embeddings.
         self.shares_network, self.takes_references = True, False
 
