@@ -29,7 +29,7 @@ from asdpipe.monitor.explanation import Explanation, Region
 SEED = 1
 CLIP_SECONDS = 1.5
 # In dB above the recording; of clicks the peak is 20 dB higher.
-LEVELS = (0, 6, 12, 18, 24)
+LEVELS = (-6, 0, 6, 12, 18, 24)
 
 Samples = NDArray[np.int16]
 Floats = NDArray[np.float64]
