@@ -68,7 +68,7 @@ def rates(model: Path, place: Path, rounds: int, threads: int) -> None:
     import torch
 
     from asdpipe.data.audio import to_int16
-    from asdpipe.data.waveforms import read_clip
+    from asdpipe.data.reading import read_clip
     from asdpipe.monitor.detector import load_detector
     from asdpipe.monitor.origin import stage_scores
     from asdpipe.monitor.scoring import OneMethod

@@ -31,8 +31,9 @@ from asdpipe.config.method import Method
 from asdpipe.config.networks import MultiResolution
 from asdpipe.config.training import ClipTraining
 from asdpipe.data.audio import SAMPLE_RATE, to_float, to_int16
-from asdpipe.data.decoding import Clip, decoded
-from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, read_clip
+from asdpipe.data.decoding import Clip, Decoded, decoded
+from asdpipe.data.reading import BadClip, read_clip
+from asdpipe.data.waveforms import Waveforms, pack
 from asdpipe.steps.score_external import DECODING_THREADS
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device

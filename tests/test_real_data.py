@@ -6,7 +6,7 @@ import pytest
 
 from asdpipe.config.schema import Config
 from asdpipe.data.pools import audioset
-from asdpipe.data.waveforms import read_clip
+from asdpipe.data.reading import read_clip
 from asdpipe.plan import Plan
 from asdpipe.steps.embed import embed
 from asdpipe.steps.evaluate import evaluate

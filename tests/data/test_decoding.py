@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from asdpipe.data.decoding import PREFETCH, Clip, decoded, sources
-from asdpipe.data.waveforms import BadClip, read_clip
+from asdpipe.data.decoding import PREFETCH, Clip, decoded
+from asdpipe.data.reading import BadClip, read_clip
+from asdpipe.data.sources import sources
 
 RATES = (16_000, 32_000, 44_100, 48_000, 22_050)
 

@@ -12,10 +12,12 @@ import soundfile
 import soxr
 
 from asdpipe.artifacts.tables import write_table
-from asdpipe.data import waveforms
+from asdpipe.data import reading
 from asdpipe.data.audio import to_float, to_int16
-from asdpipe.data.decoding import decoded, sources
-from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, pack, promised_wav_frames, read_clip
+from asdpipe.data.decoding import Decoded, decoded
+from asdpipe.data.reading import BadClip, promised_wav_frames, read_clip
+from asdpipe.data.sources import sources
+from asdpipe.data.waveforms import Waveforms, pack
 from asdpipe.errors import UserError
 
 RATE = 16_000
@@ -123,7 +125,7 @@ def test_long_clips_are_read_in_blocks_as_they_are_at_once(tmp_path, monkeypatch
     samples, _ = soundfile.read(path, dtype="float32")
     mono = samples.mean(axis=1)
     expected = mono if rate == RATE else soxr.resample(mono, rate, RATE)
-    monkeypatch.setattr(waveforms, "BLOCK", 5000)
+    monkeypatch.setattr(reading, "BLOCK", 5000)
     assert np.array_equal(read_clip(path), expected)
 
 

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from asdpipe.data.audio import to_float, to_int16
-from asdpipe.data.waveforms import BadClip, read_clip, read_header
+from asdpipe.data.reading import BadClip, read_clip, read_header
 from asdpipe.models.log_mel import LogMelStatistics
 from tests.fuzz import mutations
 from tests.fuzz.harness import Case

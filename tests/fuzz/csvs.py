@@ -14,11 +14,12 @@ import soundfile
 
 from asdpipe.artifacts.files import write_csv
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.data.decoding import decoded, sources
+from asdpipe.data.decoding import decoded
 from asdpipe.data.download.unpack import unpack
 from asdpipe.data.pools import audioset
 from asdpipe.data.pools import labelled_files as labelled_folder
-from asdpipe.data.waveforms import BadClip, read_clip
+from asdpipe.data.reading import BadClip, read_clip
+from asdpipe.data.sources import sources
 from asdpipe.method.metrics import METRICS
 from asdpipe.paper.results import comparison, over_seeds, read_auc
 from tests.dcase_trees import list_all

@@ -100,7 +100,7 @@ def check_file_names(root: Path, clip_ids: Iterable[str]) -> None:
 def add_headers(clips: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
     """Return the manifest with sample_rate and num_frames; null where the header cannot be read."""
     # Planning imports this module, but needs no libsndfile.
-    from asdpipe.data.waveforms import BadClip, Header, read_header
+    from asdpipe.data.reading import BadClip, Header, read_header
 
     def header(path: Path) -> Header | None:
         try:

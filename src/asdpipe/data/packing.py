@@ -9,8 +9,10 @@ import pandas as pd
 
 from asdpipe.artifacts.files import write_csv, written
 from asdpipe.artifacts.tables import write_table
-from asdpipe.data.decoding import decoded, sources
-from asdpipe.data.waveforms import pack, read_clip
+from asdpipe.data.decoding import decoded
+from asdpipe.data.reading import read_clip
+from asdpipe.data.sources import sources
+from asdpipe.data.waveforms import pack
 from asdpipe.errors import UserError
 from asdpipe.progress import Progress
 

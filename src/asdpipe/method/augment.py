@@ -1,30 +1,14 @@
 """Augmentation of waveforms and embeddings in training.
 
-Waveforms: tiling (paper §5.1), mixup (§3.2), background noise for positives (eq. 8). Embeddings: exchange of branches
-(FeatEx, reference [60] of the paper).
+Waveforms: mixup (paper §3.2), background noise for positives (eq. 8). Embeddings: exchange of branches (FeatEx,
+reference [60] of the paper).
 """
 
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
-
-
-def tile(clip: NDArray[np.int16], num_samples: int, offset: int = 0) -> NDArray[np.int16]:
-    """Return ``num_samples`` samples of the endlessly repeated clip, starting at ``offset``.
-
-    Raises:
-        ValueError: the clip is empty.
-    """
-    if len(clip) == 0:
-        message = "an empty clip cannot be tiled"
-        raise ValueError(message)
-    if offset + num_samples <= len(clip):
-        return clip[offset : offset + num_samples]
-    repeats = -(-(offset + num_samples) // len(clip))
-    return np.tile(clip, repeats)[offset : offset + num_samples]
 
 
 def random_offset(length: int, num_samples: int, generator: np.random.Generator) -> int:

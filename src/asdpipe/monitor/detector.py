@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from asdpipe.artifacts.tables import read_table
 from asdpipe.data.audio import SAMPLE_RATE, to_int16
 from asdpipe.data.decoding import Clip, decoded
-from asdpipe.data.waveforms import BadClip, Source, read_clip
+from asdpipe.data.reading import BadClip, Source, read_clip
 from asdpipe.errors import UserError
 from asdpipe.monitor.calibration import Calibrated, read
 from asdpipe.monitor.origin import Origin, origin, run_scores

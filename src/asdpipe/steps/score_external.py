@@ -13,9 +13,11 @@ from asdpipe.artifacts.representatives import read_representatives
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import read_settings
 from asdpipe.config.method import ExternalScoreSettings
-from asdpipe.data.decoding import decoded, sources
+from asdpipe.data.decoding import Decoded, decoded
 from asdpipe.data.packing import POOL_COLUMNS, leave_out
-from asdpipe.data.waveforms import BadClip, Decoded, Waveforms, read_clip
+from asdpipe.data.reading import BadClip, read_clip
+from asdpipe.data.sources import sources
+from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
 from asdpipe.method.representatives import anomaly_scores
 from asdpipe.models.files import load_model

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asdpipe.data.audio import FULL_SCALE, to_float
-from asdpipe.method.augment import tile
+from asdpipe.data.audio import FULL_SCALE, tile, to_float
 from asdpipe.training.batches import Batch, TrainingSet
 
 # Largest share of the free GPU memory that the clips may take; 14,000 clips of 18 s are 8 GB.

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
+from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE, tile
 from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
-from asdpipe.method.augment import tile
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.progress import Progress
 from asdpipe.training.device import full_precision
