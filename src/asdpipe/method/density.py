@@ -1,8 +1,11 @@
 """Density rescaling: distances to training clips relative to how densely these lie."""
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
+from asdpipe.method.distances import euclidean
 from asdpipe.method.representatives import Floats, normalize
 from asdpipe.method.scorers import NearestNeighbours, Scores, mean_of_nearest, nearer_domain
 
@@ -32,14 +35,20 @@ class DensityRescaled(NearestNeighbours):
         super().__init__(neighbours, smote_ratio, smote_neighbours, seed)
         self.density_neighbours, self.per_domain = density_neighbours, per_domain
 
+    def of(self, vectors: NDArray[np.float32], is_source: NDArray[np.bool_], clips: NDArray[np.int64]) -> Self:
+        """Use existing references, and compute their densities."""
+        self.density = local_density(vectors, self.density_neighbours)
+        if self.per_domain:
+            self.density = density_per_domain(vectors, is_source, self.density, self.density_neighbours)
+        return super().of(vectors, is_source, clips)
+
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips."""
-        known, k = self.references, self.density_neighbours
-        density = local_density(known.vectors, k)
+        known = self.references
         domains = known.is_source if self.per_domain else None
-        if domains is not None:
-            density = density_per_domain(known.vectors, domains, density, k)
-        score, nearest = rescaled_scores(embedding, known.vectors, density, self.neighbours, self.is_self(own), domains)
+        score, nearest = rescaled_scores(
+            embedding, known.vectors, self.density, self.neighbours, self.is_self(own), domains
+        )
         return Scores(score, nearest, known.clips[nearest, 0])
 
 
@@ -49,10 +58,8 @@ def local_density(reference: Floats, k: int) -> NDArray[np.float64]:
     Distances are Euclidean between unit vectors. The mean is at least 1e-4 (duplicates), and 1 for a single reference,
     so that it can be divided by.
     """
-    from sklearn.metrics.pairwise import euclidean_distances
-
     unit = _unit(reference)
-    distance = euclidean_distances(unit)
+    distance = euclidean(unit, unit)
     np.fill_diagonal(distance, np.inf)
     mean = mean_of_nearest(distance, k)
     return np.where(np.isfinite(mean), np.maximum(mean, MIN_DENSITY), 1)
@@ -99,9 +106,7 @@ def rescaled_scores(
         is_self: as in ``knn_scores``.
         is_source: (references,); the mean is taken per domain, and the lower one counts. None: there is one domain.
     """
-    from sklearn.metrics.pairwise import euclidean_distances
-
-    distance = euclidean_distances(_unit(embedding), _unit(reference)) / density
+    distance = euclidean(_unit(embedding), _unit(reference)) / density
     if is_self is not None:
         distance[is_self] = np.inf
     group = np.ones(len(reference), dtype=np.bool_) if is_source is None else is_source

@@ -1,10 +1,11 @@
 """Mahalanobis distance with a shrunk covariance, for embeddings with more dimensions than clips."""
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asdpipe.method.distances import euclidean
 from asdpipe.method.representatives import Floats, normalize
 from asdpipe.method.scorers import DistanceLimit, Scores
 
@@ -19,8 +20,8 @@ class Metric(NamedTuple):
     """Principal directions, (directions, dim)."""
     within: NDArray[np.float64]
     """Inverse of the standard deviation along each of them, (directions,)."""
-    elsewhere: float
-    """Inverse of the standard deviation in all other directions."""
+    elsewhere: NDArray[np.float64]
+    """Inverse of the standard deviation in all other directions, ()."""
 
     def whiten(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return vectors (n, dim) such that their Euclidean distances are Mahalanobis distances."""
@@ -43,7 +44,7 @@ def ledoit_wolf(points: NDArray[np.float64]) -> Metric:
     variance = singular**2 / len(points)
     added = shrinkage * variance.sum() / points.shape[1]
     deviation = np.sqrt(np.maximum((1 - shrinkage) * variance + added, MIN_VARIANCE))
-    return Metric(directions, 1 / deviation, float(1 / np.sqrt(max(added, MIN_VARIANCE))))
+    return Metric(directions, 1 / deviation, np.asarray(1 / np.sqrt(max(added, MIN_VARIANCE))))
 
 
 class ShrinkageMahalanobis(DistanceLimit):
@@ -67,6 +68,20 @@ class ShrinkageMahalanobis(DistanceLimit):
         self.metrics = [ledoit_wolf(self.unit[rows] if len(rows) > 2 else self.unit) for rows in self.rows]
         return self
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the training clips, and rows and metric of every domain, whose names end with its number."""
+        found: dict[str, NDArray[Any]] = {"unit": self.unit}
+        for number, (rows, metric) in enumerate(zip(self.rows, self.metrics, strict=True)):
+            found |= {f"{name}{number}": values for name, values in {"rows": rows, **metric._asdict()}.items()}
+        return found
+
+    def of(self, unit: NDArray[np.float64], **arrays: NDArray[Any]) -> Self:
+        """Use what ``arrays`` has returned."""
+        domains = range(sum(name.startswith("rows") for name in arrays))
+        self.unit, self.rows = unit, [arrays[f"rows{number}"] for number in domains]
+        self.metrics = [Metric(*(arrays[f"{name}{number}"] for name in Metric._fields)) for number in domains]
+        return self
+
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips; the score of a clip without any other is infinite."""
         unit = normalize(embedding).astype(np.float64)
@@ -79,11 +94,9 @@ class ShrinkageMahalanobis(DistanceLimit):
         self, unit: NDArray[np.float64], own: NDArray[np.int64], rows: NDArray[np.int64], metric: Metric
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the distance to the mean of a domain, and the row of the nearest of its clips, both (clips,)."""
-        from sklearn.metrics.pairwise import euclidean_distances
-
         mean = self.unit[rows].mean(axis=0)
         white = metric.whiten(unit - mean)
-        distance = euclidean_distances(white, metric.whiten(self.unit[rows] - mean))
+        distance = euclidean(white, metric.whiten(self.unit[rows] - mean))
         is_self = own[:, None] == rows
         distance[is_self] = np.inf
         score = np.linalg.norm(white, axis=1)

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asdpipe.method.distances import city_block
+
 Floats = NDArray[np.floating]
 Similarity = Literal["cosine", "dot"]
 """Cosine (eq. 5), or dot product of the unit embedding and the unnormalised centroid (released code)."""
@@ -124,10 +126,8 @@ def nearest_neighbour(
         train: (clips, dim).
         is_self: (queries, clips), True where the training clip is the query itself and is ignored.
     """
-    from scipy.spatial.distance import cdist
-
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-9
-    distance = cdist((query - mean) / deviation, (train - mean) / deviation, "cityblock")
+    distance = city_block((query - mean) / deviation, (train - mean) / deviation)
     distance[is_self] = np.inf
     nearest = distance.argmin(axis=1)
     return distance[np.arange(len(nearest)), nearest], nearest

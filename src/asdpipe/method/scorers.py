@@ -3,7 +3,7 @@
 For scores based on cosine or local density, 1 + score is a distance, as for the representatives of the paper (§3.3).
 """
 
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from asdpipe.method.representatives import (
     nearest_neighbour,
     representatives,
 )
-from asdpipe.method.smote import references
+from asdpipe.method.smote import References, references
 
 NONE = -1
 
@@ -34,10 +34,19 @@ class Scores(NamedTuple):
 
 
 class Scorer(Protocol):
-    """Scores the clips of one machine type."""
+    """Scores the clips of one machine type.
+
+    Attributes have the names of the arguments of the class, so that a scorer can be built again.
+    """
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
         """Fit to training clips: embeddings (clips, dim) and domains (clips,); return ``self``."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what the fit has found, by the names of the arguments of ``of``."""
+
+    def of(self, *args: Any, **arrays: Any) -> Self:
+        """Use what another scorer of the same settings has found, instead of a fit; return ``self``."""
 
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips.
@@ -81,6 +90,10 @@ class KMeans(GammaLimit):
         self.vectors, self.clip = vectors, clip
         return self
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the representatives."""
+        return {"vectors": self.vectors, "clip": self.clip}
+
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips."""
         score, nearest = anomaly_scores(embedding, self.vectors, self.similarity)
@@ -101,8 +114,16 @@ class NearestNeighbours(GammaLimit):
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
         """Store the training clips and synthetic target clips."""
-        self.references = references(embedding, is_source, self.smote_ratio, self.smote_neighbours, self.seed)
+        return self.of(*references(embedding, is_source, self.smote_ratio, self.smote_neighbours, self.seed))
+
+    def of(self, vectors: NDArray[np.float32], is_source: NDArray[np.bool_], clips: NDArray[np.int64]) -> Self:
+        """Use existing references."""
+        self.references = References(vectors, is_source, clips)
         return self
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the references."""
+        return self.references._asdict()
 
     def is_self(self, own: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which references are the clip itself or synthetic clips made from it, (clips, references)."""
@@ -120,8 +141,16 @@ class CityBlock:
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
         """Store the training clips."""
-        self.train = embedding.astype(np.float64)
+        return self.of(embedding)
+
+    def of(self, train: Floats) -> Self:
+        """Use training clips (clips, dim)."""
+        self.train = train.astype(np.float64)
         return self
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the training clips."""
+        return {"train": self.train}
 
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips."""
@@ -147,7 +176,15 @@ class ReconstructionError(DistanceLimit):
 
     def fit(self, embedding: Floats, is_source: NDArray[np.bool_]) -> Self:
         """Do nothing: the embedding of a clip already consists of its distances."""
+        return self.of()
+
+    def of(self) -> Self:
+        """Do nothing."""
         return self
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return nothing."""
+        return {}
 
     def score(self, embedding: Floats, own: NDArray[np.int64]) -> Scores:
         """Score clips by their distances (clips, 3); NaN for a domain without training clips."""
