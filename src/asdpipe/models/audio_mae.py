@@ -120,7 +120,7 @@ class AudioMae(FeatureExtractor):
     def encode(self, tokens: Tensor) -> Tensor:
         """Return class token and tokens, any of the patches', after the blocks: float (batch, 1 + tokens, width)."""
         cls_token = self.cls_token + self.pos_embed[:, :1]
-        return self.blocks(torch.cat([cls_token.expand(len(tokens), -1, -1), tokens], dim=1), self.rng)
+        return self.blocks(torch.cat([cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1), self.rng)
 
     def adopt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Pick the tensors of the encoder from a checkpoint, under the names of this module.

@@ -24,6 +24,9 @@ class FeatureExtractor(nn.Module):
     """Number of branches, and embedding size of each."""
     num_patches: int | None = None
     """Patches of a clip's spectrogram; None: the extractor has no patches."""
+    takes_spectrum: bool = False
+    """Whether ``forward`` takes the magnitude spectra of the whole clips, float (batch, samples // 2 + 1), as second
+    argument, and else computes them."""
     rng: torch.Generator | None = None
     """CPU generator of random choices in training, such as layer drop; None: PyTorch's own."""
 

@@ -44,7 +44,7 @@ class SqueezeExcite(nn.Module):
 class DFTBranch(nn.Module):
     """Embed the magnitude spectrum of the whole signal with three strided 1-D convolutions and six linear layers.
 
-    Input: float (batch, samples). Output: float (batch, width).
+    Input: float (batch, samples), or its spectrum, float (batch, samples // 2 + 1). Output: float (batch, width).
 
     Args:
         num_samples: length of the signals, which determines the size of the first linear layer.
@@ -81,8 +81,9 @@ class DFTBranch(nn.Module):
             features = width
         self.linears = nn.Sequential(*linears, nn.Linear(width, width, bias=False))
 
-    def forward(self, x: Tensor) -> Tensor:
-        spectrum = magnitude(torch.fft.rfft(x))
+    def forward(self, x: Tensor, spectrum: Tensor | None = None) -> Tensor:
+        if spectrum is None:
+            spectrum = magnitude(torch.fft.rfft(x))
         return self.linears(self.convolutions(spectrum.unsqueeze(1)).flatten(1))
 
 
@@ -212,6 +213,8 @@ class MultiResolutionNetwork(FeatureExtractor):
     the last two axes it is z_cat = [z_DFT, z_4096, z_128], 384-dimensional in the paper.
     """
 
+    takes_spectrum = True
+
     def __init__(
         self,
         num_samples: PositiveInt,
@@ -231,5 +234,6 @@ class MultiResolutionNetwork(FeatureExtractor):
             ]
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([branch(x) for branch in self.branches], dim=1)
+    def forward(self, x: Tensor, spectrum: Tensor | None = None) -> Tensor:
+        dft, *stft = self.branches
+        return torch.stack([dft(x, spectrum), *(branch(x) for branch in stft)], dim=1)
