@@ -1,5 +1,6 @@
 """Set-up: one set of versions everywhere, and a torchaudio that imports."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,21 +11,29 @@ from tests.conftest import ROOT
 from tools.repair_torchaudio import repair
 
 
-def pins() -> dict[str, str]:
+def pins(*extras: str) -> dict[str, str]:
+    """Return the versions of the project with some extras, and with those that they include."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["dev"]
-    return dict(line.split("==") for line in lines)
+    found = dict(line.split("==") for line in project["dependencies"])
+    for extra in extras:
+        for line in project["optional-dependencies"][extra]:
+            included = re.fullmatch(r"asdpipe\[([\w,]+)\]", line)
+            found |= pins(*included[1].split(",")) if included else [line.split("==")]
+    return found
 
 
 def test_constraints_and_conda_have_the_versions_of_the_project():
     constraints = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = dict(line.split("==") for line in environment[-1]["pip"])
-    runtime = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    for name, version in pins().items():
+    for name, version in pins("dev").items():
         assert {key.lower(): value for key, value in constraints.items()}[name.lower()] == version
-    assert {f"{name}=={version}" for name, version in conda.items()} >= set(runtime)
-    assert conda.items() <= pins().items()
+    assert pins("export").items() <= conda.items() <= pins("dev").items()
+
+
+def test_a_bundle_needs_few_packages():
+    assert pins("runtime").keys() == {"numpy", "onnxruntime", "rich", "soundfile", "soxr", "tqdm", "typer"}
+    assert pins("train").keys() | pins("runtime").keys() | {"onnx", "onnxscript"} == pins("export").keys()
 
 
 @pytest.fixture
