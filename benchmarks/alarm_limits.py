@@ -84,12 +84,12 @@ def new_scores(stage: Path, folder: Path, clips: int, seconds: float) -> pd.Data
 def thresholds(stage: Path) -> dict[str, dict[float, float]]:
     """Return the decision thresholds of machine types at each nominal rate, from the scores of the training clips."""
     made = stage_scores(stage)
-    fitted = OneMethod(made, torch.device("cpu")).fitted
+    known = OneMethod(made, torch.device("cpu")).known
     clips = read_table("clips", made.input("train_clips"), ["clip_id", "machine"])
     table = clips.merge(read_table("scores", made.file), on="clip_id")
     return {
         str(machine): {
-            rate: fitted[str(machine)].scorer.limit(part.score.to_numpy()[np.isfinite(part.score)], 1 - rate)
+            rate: known[str(machine)].scorer.limit(part.score.to_numpy()[np.isfinite(part.score)], 1 - rate)
             for rate in RATES
         }
         for machine, part in table.groupby("machine")

@@ -51,7 +51,7 @@ def imports(file: Path) -> set[str]:
             found |= {name if name in FILES else str(node.module) for name in names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] == "asdpipe"}
+    return {name for name in found if name.startswith("asdpipe.")}
 
 
 FILES = {

@@ -22,13 +22,13 @@ def load(folder: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", st
 
     Args:
         folder: of a stage, with scores.parquet, or of a run, such as ``results/demo/ba_trp_ps_ex``: all of its seeds,
-            whose scores are averaged; results/ must be whole.
-        device: where to run; auto: a GPU if there is one.
+            whose scores are averaged; results/ must be whole. Or a bundle that ``asdpipe export`` has written.
+        device: where to run; auto: a GPU if there is one. A bundle runs on the CPU.
         stage: of a run; None: the last one that all seeds have finished.
 
     Raises:
         asdpipe.errors.UserError: the folder is not that of a stage or run, or what its scores were made from is missing
-            or has changed since.
+            or has changed since; a bundle is damaged or of a later version.
     """
     # PyTorch takes a second to import.
     from asdpipe.monitor.detector import load_detector

@@ -130,10 +130,16 @@ def main() -> None:
         # The message of an OSError (full disk, missing permission) names the file and the reason.
         logger.error("%s", error)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("asdpipe"):
+            raise
+        # The installation is one for bundles alone.
+        logger.error("this command needs %s, which is not installed: pip install 'asdpipe[train]'", error.name)
+        sys.exit(1)
     except Exception as error:
-        from pydantic import ValidationError
-
-        if not isinstance(error, ValidationError):
+        # Not where only bundles are scored.
+        pydantic = sys.modules.get("pydantic")
+        if pydantic is None or not isinstance(error, pydantic.ValidationError):
             raise
         logger.error("invalid settings: %s", error)
         sys.exit(1)

@@ -1,5 +1,6 @@
 """``asdpipe calibrate``: limits that keep a rate, conditions, references, drift, and models that have changed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.cli import app
 from asdpipe.errors import UserError
 from asdpipe.monitor.calibrate import calibrate
-from asdpipe.monitor.calibration import digest
+from asdpipe.monitor.calibration import Calibrated, digest, read
 from asdpipe.monitor.command import score
+from asdpipe.monitor.export import export
+from asdpipe.monitor.manifest import MANIFEST, write_manifest
 from asdpipe.monitor.origin import run_scores
 from tests.monitor.conftest import clips_of_test, stage
 
@@ -217,11 +220,46 @@ def test_models_that_compare_with_no_clip_take_no_references(place, normals, oth
         calibrate(place / stage(kind), [normals], references=[others])
 
 
+def test_a_bundle_takes_over_limits_and_references(ran, place, normals, others, tmp_path):
+    model, bundle = place / stage("raw_logmel"), tmp_path / "bundle"
+    files, added = sorted(normals.rglob("*.wav")), sorted(others.rglob("*.wav"))
+    calibrate(model, [normals], condition="day", references=[others])
+    # The limit is the score of a calibration clip, which is among those that are compared.
+    export(model, bundle, [(file, "fan") for file in [*files, *added]])
+    trained, bundled = asdpipe.load(model, "cpu"), asdpipe.load(bundle)
+    assert bundled.limits == trained.limits
+    for condition in (None, "day", "night"):
+        rows = [
+            list(each.score_files([added[0], clips_of_test(ran, "fan").popitem()[1]], "fan", None, condition))
+            for each in (trained, bundled)
+        ]
+        for one, other in zip(*rows, strict=True):
+            assert one.result.score == pytest.approx(other.result.score, rel=1e-4, abs=1e-4)
+            assert one.result.limit == other.result.limit
+            assert one.result.p_value == other.result.p_value
+            assert (one.result.p_value is None) is (condition == "night")
+            assert one.result.nearest_clip == other.result.nearest_clip
+    assert rows[0][0].result.nearest_clip == str(added[0])
+    with pytest.raises(UserError, match="is a bundle; calibrate the folder of the stage, and export it again"):
+        calibrate(bundle, [normals])
+    with pytest.raises(UserError, match="a bundle has no audio of normal clips"):
+        bundled.explain_file(files[0], "fan")
+    # The reference is the most similar clip, but the workflow does not have it.
+    known = set(read_table("clips", place / "results/data/tiny/train/clips.parquet").clip_id)
+    assert trained.explain_file(added[0], "fan").normal_clip in known
+    content = json.loads((bundle / MANIFEST).read_text())
+    del content["manifest_sha256"]
+    content["calibration"]["false_alarms"] = 2.0
+    write_manifest(bundle, content)
+    with pytest.raises(UserError, match="false_alarms is 2, not between 0 and 1"):
+        asdpipe.load(bundle)
+
+
 def test_after_a_new_training_a_calibration_is_not_used(place, normals, others, caplog):
     model = place / stage("smote")
     before = asdpipe.load(model)
     calibrate(model, [normals], references=[others])
-    assert asdpipe.load(model).calibrated.calibration is not None
+    assert asdpipe.load(model).promises.groups is not None
     for name in ("calibration", "references"):
         file = model / f"monitor/{name}.parquet"
         table = read_table(name, file)
@@ -230,7 +268,7 @@ def test_after_a_new_training_a_calibration_is_not_used(place, normals, others, 
     for name in ("calibration", "references"):
         assert f"{name}.parquet: is not used, as it was made with another model" in caplog.text
     assert again.limits == before.limits
-    assert again.calibrated.references is None
+    assert read(run_scores(model)) == Calibrated()
     # Only the first of two files was written: limits promise nothing.
     calibrate(model, [normals], references=[others])
     (model / "monitor/calibration.parquet").unlink()

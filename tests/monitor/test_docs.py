@@ -44,7 +44,7 @@ def test_examples_in_python_run(place, monkeypatch, number):
 
 
 def test_commands_run(place, monkeypatch):
-    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "asdpipe score" in text)
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "--watch" in text)
     assignment, *lines = commands.splitlines()
     assert assignment == f"MODEL={DOCUMENTED}"
     monkeypatch.chdir(place)
@@ -107,3 +107,15 @@ def test_commands_that_explain_run(place, monkeypatch):
     assert {file.name for file in (place / "why").iterdir()} == {
         f"{name}.{end}" for name in names for end in ("npz", "png")
     }
+
+
+def test_a_bundle_is_exported_and_scored(ran, place, monkeypatch):
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "asdpipe export" in text)
+    monkeypatch.chdir(place)
+    for line in commands.splitlines():
+        # Written in a second.
+        program, *arguments = shlex.split(line.replace(str(DOCUMENTED), str(ran / stage("raw_logmel"))), comments=True)
+        assert program == "asdpipe"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+    assert "inbox/fan/a.wav" in done.stdout

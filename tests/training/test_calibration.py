@@ -31,25 +31,25 @@ def test_a_clip_of_unknown_condition_raises_an_alarm_only_if_it_would_in_all():
         # The larger p-value, and so the higher limit.
         (None, 9, [1, 1, 1, 2 / 6, 1 / 5]),
     ):
-        promise = found.promise("fan", name)
+        promise = found.groups.promise("fan", name)
         assert promise.limit == limit
         assert promise.p_values(scores).tolist() == pytest.approx(list(p_values))
         assert ((np.array(scores) > promise.limit) == (promise.p_values(scores) <= 0.2)).all()
-    assert found.promise("fan", "night") is None
-    assert found.promise("pump") is None
+    assert found.groups.promise("fan", "night") is None
+    assert found.groups.promise("pump") is None
 
 
 def test_a_limit_of_all_conditions_holds_for_those_that_have_none_of_their_own():
     found = calibration(0.2, all=[1.0, 2, 3, 4])
-    assert found.promise("fan").limit == found.promise("fan", "night").limit == 4
+    assert found.groups.promise("fan").limit == found.groups.promise("fan", "night").limit == 4
 
 
 def test_a_group_with_too_few_clips_promises_nothing():
     found = calibration(0.2, source=[1.0, 2, 3, 4], target=[5.0, 6, 7])
-    assert found.promise("fan", "source").limit == 4
-    assert found.promise("fan", "target") is None
+    assert found.groups.promise("fan", "source").limit == 4
+    assert found.groups.promise("fan", "target") is None
     # It may be of the target domain.
-    assert found.promise("fan") is None
+    assert found.groups.promise("fan") is None
     table = found.limits().set_index("condition")
     assert table.note.to_dict() == {
         "source": "",
@@ -61,8 +61,8 @@ def test_a_group_with_too_few_clips_promises_nothing():
 def test_a_condition_without_any_calibration_clip_is_not_forgotten():
     of_source = calibration(0.2, source=[1.0, 2, 3, 4])
     found = Calibration(of_source.table, 0.2, {"fan": ["source", "target"], "pump": ["source"]})
-    assert of_source.promise("fan").limit == found.promise("fan", "source").limit == 4
-    assert found.promise("fan") is found.promise("fan", "target") is found.promise("pump") is None
+    assert of_source.groups.promise("fan").limit == found.groups.promise("fan", "source").limit == 4
+    assert found.groups.promise("fan") is found.groups.promise("fan", "target") is found.groups.promise("pump") is None
     table = found.limits()
     assert table.clips.tolist() == [4, 0, 0]
     assert table.note.tolist() == ["", *["needs 4 more normal clips"] * 2]
@@ -72,7 +72,7 @@ def test_over_seeds_scores_are_averaged(tmp_path):
     files = [tmp_path / "0", tmp_path / "1"]
     for file, scores in zip(files, ([1.0, 2, 3, 4], [2.0, 4, 8, 6]), strict=True):
         write_calibration(calibration(0.2, source=scores), file, tmp_path / "csv", {"by": "domain"})
-    assert read_mean(files)[0].groups["fan"]["source"].tolist() == [1.5, 3, 5.5, 5]
+    assert read_mean(files)[0].groups.scores["fan"]["source"].tolist() == [1.5, 3, 5.5, 5]
     write_calibration(calibration(0.2, target=[1.0, 2, 3, 4]), files[1], tmp_path / "csv", {"by": "domain"})
     with pytest.raises(UserError, match="is of other clips than"):
         read_mean(files)
@@ -84,9 +84,13 @@ def test_files_keep_all_digits_and_damage_is_found(tmp_path):
     write_calibration(before, file, csv, {"by": "domain"})
     after, facts = read_calibration(file)
     assert (after.rate, facts["by"]) == (0.05, "domain")
-    assert after.promise("fan", "source").limit == before.promise("fan", "source").limit == max(before.table.score)
+    assert (
+        after.groups.promise("fan", "source").limit
+        == before.groups.promise("fan", "source").limit
+        == max(before.table.score)
+    )
     limits = pd.read_csv(csv)
-    assert limits.limit[0] == before.promise("fan").limit
+    assert limits.limit[0] == before.groups.promise("fan").limit
     assert (limits.clips[0], limits.smallest_rate[0]) == (20, pytest.approx(1 / 21))
     metadata = pq.read_schema(file).metadata
     assert json.loads(metadata[b"facts"]) == {"by": "domain", "false_alarms": 0.05, "conditions": {}}

@@ -9,13 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from asdpipe.errors import UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+
+def write_csv(frame: "pd.DataFrame", path: Path) -> None:
     """Write a result table as csv, with four decimals."""
     with written(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")

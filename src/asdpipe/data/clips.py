@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from asdpipe.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 # Network disks have high latency, but serve many requests in parallel.
@@ -52,7 +53,7 @@ def warn_of_unread_files(root: Path, split: str, folders: Iterable[Path]) -> Non
         logger.warning("%s: %s files that are not read: %s; only %s are", root, split, unread, endings)
 
 
-def in_order(clips: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+def in_order(clips: "pd.DataFrame", keys: Sequence[tuple[Any, ...]]) -> "pd.DataFrame":
     """Return the rows sorted by ``keys``, one per row; rows with equal keys keep their order.
 
     Integers that were read from parquet as floats become nullable integers again.
@@ -97,9 +98,11 @@ def check_file_names(root: Path, clip_ids: Iterable[str]) -> None:
             raise UserError(f"{root}: the file name {clip_id!r} is not UTF-8; rename the file") from None
 
 
-def add_headers(clips: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
+def add_headers(clips: "pd.DataFrame", paths: Sequence[Path]) -> "pd.DataFrame":
     """Return the manifest with sample_rate and num_frames; null where the header cannot be read."""
-    # Planning imports this module, but needs no libsndfile.
+    # Planning imports this module, but needs no libsndfile, and what scores new recordings no pandas.
+    import pandas as pd
+
     from asdpipe.data.reading import BadClip, Header, read_header
 
     def header(path: Path) -> Header | None:

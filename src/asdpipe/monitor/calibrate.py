@@ -14,9 +14,10 @@ from asdpipe.artifacts.tables import read_table
 from asdpipe.config.monitor import Monitor
 from asdpipe.errors import UserError
 from asdpipe.method.conformal import drift
-from asdpipe.monitor.calibration import Calibrated, write
+from asdpipe.monitor.calibration import Calibrated, read, write
 from asdpipe.monitor.command import recordings
 from asdpipe.monitor.detector import Detector, load_detector
+from asdpipe.monitor.manifest import MANIFEST
 from asdpipe.monitor.origin import Origin, run_scores
 from asdpipe.progress import Progress
 from asdpipe.training.calibration import Calibration
@@ -68,6 +69,8 @@ def calibrate(
             "is given as a reference and for calibration; a recording looks too normal beside itself, so use others"
         )
         raise UserError(f"{min(both)}: {message}")
+    if (model / MANIFEST).is_file():
+        raise UserError(f"{model}: is a bundle; calibrate the folder of the stage, and export it again")
     made = run_scores(model, stage)
     if added and len(made) > 1:
         message = "has several seeds, each with embeddings of its own; give the folder of a stage to add references to"
@@ -76,7 +79,7 @@ def calibrate(
     detector = load_detector(model, device, stage)
     normals = Normals(files, machine, condition, hop)
     changed: set[str] = set()
-    before = detector.calibrated
+    before = read(made)
     if added and not detector.takes_references:
         message = "this model does not compare recordings with normal clips, so that none can be added"
         raise UserError(f"{model}: {message} (--add-references); train it again with them in train/")
@@ -188,7 +191,7 @@ def warn_of_drift(before: Calibrated, table: pd.DataFrame, hop: float | None, ch
     if before.calibration is None or before.hop != hop:
         return
     for machine, part in table.groupby("machine"):
-        of, condition = before.calibration.groups.get(str(machine), {}), part.condition.iloc[0]
+        of, condition = before.calibration.groups.scores.get(str(machine), {}), part.condition.iloc[0]
         earlier = [of[condition]] if condition in of else list(of.values()) if condition is None else []
         scores, known = part.score.to_numpy(), np.concatenate([np.zeros(0), *earlier])
         if machine in changed or not len(known):

@@ -15,7 +15,8 @@ import pandas as pd
 from asdpipe.artifacts.files import file_digest
 from asdpipe.artifacts.tables import read_facts, read_table, write_table
 from asdpipe.monitor.origin import Origin, origin
-from asdpipe.training.calibration import Calibration, Promise, read_calibration, read_mean, write_calibration
+from asdpipe.monitor.promises import Promises
+from asdpipe.training.calibration import Calibration, read_calibration, read_mean, write_calibration
 
 FOLDER, TABLE, LIMITS, REFERENCES = "monitor", "calibration.parquet", "limits.csv", "references.parquet"
 
@@ -31,23 +32,10 @@ class Calibrated(NamedTuple):
     references: pd.DataFrame | None = None
     """Table ``references``: clips that were added to those that clips are compared with."""
 
-    def promise(self, machine: str, condition: str | None, hop: float | None) -> Promise | None:
-        """Return what is promised for recordings that are split into windows with this hop; None: nothing."""
-        # The highest of many scores is higher than one score.
-        return None if self.calibration is None or hop != self.hop else self.calibration.promise(machine, condition)
-
-    def missing(self, machine: str, condition: str | None, hop: float | None) -> str:
-        """Return why nothing is promised."""
-        if self.calibration is None or machine not in self.calibration.groups:
-            return "no normal clips have calibrated it"
-        if hop != self.hop:
-            return f"it was calibrated {'without --hop' if self.hop is None else f'with --hop {self.hop:g}'}"
-        groups, of = self.calibration.groups[machine], self.calibration.limits()
-        if condition is not None and condition not in groups and None not in groups:
-            return f"no normal clips of condition {condition!r} have calibrated it"
-        of = of[(of.machine == machine) & (of.note != "")]
-        of = of[of.condition == condition] if condition in groups and condition is not None else of
-        return "; ".join(f"{row.condition}: {row.note}".removeprefix(": ") for row in of.itertuples())
+    @property
+    def promises(self) -> Promises:
+        """What limits promise."""
+        return Promises(None if self.calibration is None else self.calibration.groups, self.hop)
 
 
 def place(made: Sequence[Origin]) -> Path:

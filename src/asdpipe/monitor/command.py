@@ -61,10 +61,10 @@ def score(
 
 def warn_of_limits(detector: Detector, machines: Iterable[str], condition: str | None, hop: float | None) -> None:
     """Warn of machine types whose limits promise no rate of false alarms."""
-    calibrated = detector.calibrated
+    promises = detector.promises
     for machine in machines:
-        if calibrated.promise(machine, condition, hop) is None:
-            reason = calibrated.missing(machine, condition, hop)
+        if promises.promise(machine, condition, hop) is None:
+            reason = promises.missing(machine, condition, hop)
             logger.warning("%s: its limit promises no rate of false alarms: %s (asdpipe calibrate)", machine, reason)
 
 

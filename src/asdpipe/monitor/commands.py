@@ -131,5 +131,27 @@ def compare(
         comparison_words.write_csv(found, csv)
 
 
-ALL = (score, calibrate, explain_clip, compare)
+def export(
+    model: Model,
+    bundle: Annotated[Path, typer.Argument(help="Folder to write; a bundle that is there is replaced.")],
+    clips: Annotated[
+        list[Path] | None, typer.Option(help="Recordings or folders to check it with, instead of the data set's clips.")
+    ] = None,
+    machine: Machine = None,
+    stage: Stage = None,
+) -> None:
+    """Write a trained stage as a folder that is scored without PyTorch, if its scores are the same."""
+    from asdpipe.monitor import command
+    from asdpipe.monitor.export import export as write
+
+    found = write(model, bundle, [(file, machine) for file in command.recordings(clips or [])], stage)
+    files = [file for file in bundle.rglob("*") if file.is_file()]
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
+    typer.echo(
+        f"{bundle}: {len(files)} files, {megabytes:.1f} MB; scores of {found.recordings} recordings differ by "
+        f"{found.difference:.1g} at most, decisions are the same"
+    )
+
+
+ALL = (score, calibrate, explain_clip, compare, export)
 """In the order of ``asdpipe --help``."""

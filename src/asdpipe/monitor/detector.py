@@ -11,26 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
-from asdpipe.artifacts.tables import read_table
 from asdpipe.data.audio import SAMPLE_RATE, to_int16
 from asdpipe.data.decoding import Clip, decoded
 from asdpipe.data.reading import BadClip, Source, read_clip
 from asdpipe.errors import UserError
-from asdpipe.monitor.calibration import Calibrated, read
-from asdpipe.monitor.origin import Origin, origin, run_scores
-from asdpipe.monitor.scoring import Samples, Scoring, scoring
-from asdpipe.training.calibration import Promise
-from asdpipe.training.device import pick_device
-from asdpipe.training.embedding import BATCH, GPU_BATCH
+from asdpipe.method.alarms import Promise
+from asdpipe.monitor.bundle import load_bundle
+from asdpipe.monitor.manifest import MANIFEST
+from asdpipe.monitor.model import Samples, Scoring
+from asdpipe.monitor.promises import Promises
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from asdpipe.monitor.explanation import Explanation
 
-THRESHOLDS = "thresholds.parquet"
 DECODING_THREADS = 4
 # In Hz; the highest that sound cards have.
 HIGHEST_RATE = 768_000
@@ -91,27 +89,25 @@ class _Recording:
 
 
 class Detector:
-    """Scores recordings with network, training clips and limits of a stage, of one or several seeds.
+    """Scores recordings with network, training clips and limits of a stage, of one or several seeds, or of a bundle.
 
     Args:
         model: scores clips.
         thresholds: decision threshold of every machine type, which counts where nothing is promised.
         batch: clips to embed at once.
-        calibrated: what limits promise.
+        promises: what limits promise.
     """
 
     def __init__(
-        self, model: Scoring, thresholds: Mapping[str, float], batch: int, calibrated: Calibrated | None = None
+        self, model: Scoring, thresholds: Mapping[str, float], batch: int, promises: Promises | None = None
     ) -> None:
         self._model, self._batch, self._thresholds = model, batch, dict(thresholds)
-        self.calibrated = calibrated or Calibrated()
-        if self.calibrated.references is not None:
-            model.refer_to(self.calibrated.references)
+        self.promises = promises or Promises()
 
-    def refer_to(self, references: pd.DataFrame) -> None:
+    def refer_to(self, references: "pd.DataFrame") -> None:
         """Compare recordings with these normal clips (table ``references``), too; nothing is promised any more."""
         self._model.refer_to(references)
-        self.calibrated = Calibrated(references=references)
+        self.promises = Promises()
 
     @property
     def takes_references(self) -> bool:
@@ -121,7 +117,7 @@ class Detector:
     @property
     def limits(self) -> dict[str, float]:
         """Limits by machine type, for recordings of an unknown condition that are not split into windows."""
-        promises = {machine: self.calibrated.promise(machine, None, None) for machine in self.machines}
+        promises = {machine: self.promises.promise(machine, None, None) for machine in self.machines}
         return {machine: each.limit if each else self._thresholds[machine] for machine, each in promises.items()}
 
     @property
@@ -336,7 +332,7 @@ class Detector:
         """Yield the rows of recordings of known machine types, in order."""
         waiting: deque[_Recording] = deque()
         batch: list[tuple[_Recording, float | None, Samples]] = []
-        promise = cache(partial(self.calibrated.promise, condition=condition, hop=hop))
+        promise = cache(partial(self.promises.promise, condition=condition, hop=hop))
         for file, machine, samples in recordings:
             windows = {} if isinstance(samples, BadClip) else self._windows(samples, hop)
             reason = str(samples) if isinstance(samples, BadClip) else ""
@@ -378,26 +374,18 @@ class Detector:
 
 
 def load_detector(folder: Path, device: Literal["auto", "cpu", "cuda"] = "auto", stage: int | None = None) -> Detector:
-    """Load the detector of a stage, or of all seeds of a run; see ``asdpipe.load``."""
-    made = run_scores(folder, stage)
-    where = pick_device(device)
-    model = scoring(made, where)
-    thresholds = pd.DataFrame([_thresholds(each, model.machines) for each in made]).mean()
-    return Detector(model, thresholds.to_dict(), GPU_BATCH if where.type == "cuda" else BATCH, read(made))
-
-
-def _thresholds(made: Origin, machines: Sequence[str]) -> dict[str, float]:
-    """Return the decision thresholds of the machine types that scores were made with.
-
-    Raises:
-        UserError: one is missing.
-    """
-    file = origin(made.file.with_name(THRESHOLDS)).file
-    table = read_table("thresholds", file)
-    limits = dict(zip(table.machine, table.decision_threshold, strict=True))
-    if missing := sorted(set(machines) - set(limits)):
-        raise UserError(f"{file}: has no limit of {missing[0]}; run the workflow again")
-    return {machine: limits[machine] for machine in machines}
+    """Load the detector of a stage, of all seeds of a run, or of a bundle; see ``asdpipe.load``."""
+    if (folder / MANIFEST).is_file():
+        if stage is not None:
+            raise UserError(f"{folder}: is a bundle, in which no stage can be chosen")
+        return Detector(*load_bundle(folder, device))
+    try:
+        # PyTorch takes a second to import, and is not there where only bundles are scored.
+        from asdpipe.monitor.scoring import load_trained
+    except ModuleNotFoundError as error:
+        message = f"{folder}: is no bundle (no {MANIFEST}), and folders of stages need {error.name}, which is missing"
+        raise UserError(f"{message}: give a bundle, or pip install 'asdpipe[train]'") from None
+    return Detector(*load_trained(folder, device, stage))
 
 
 def _check_hop(hop: float | None) -> None:

@@ -13,7 +13,7 @@ from asdpipe.errors import UserError
 from asdpipe.method.occlusion import Grid, Occlusion
 from asdpipe.method.regions import Region as Cells
 from asdpipe.method.regions import largest_regions
-from asdpipe.monitor.scoring import Samples, Scoring
+from asdpipe.monitor.model import Samples, Scoring
 
 REGIONS = 3
 LONGEST_SECONDS = 60
@@ -111,9 +111,13 @@ def explain(
         raise UserError(f"{message} can be explained: cut it")
     if not np.isfinite(score):
         raise UserError(f"its score is {score:g}, which cannot be explained")
-    # Scores that compare with no clip, such as an autoencoder's.
-    normal_clip = nearest_clip or model.normals.most_similar(samples, machine)
-    occlusion = Occlusion(samples, np.resize(model.normals.audio(normal_clip), len(samples)))
+    normals = model.normals
+    if normals is None:
+        raise UserError("a bundle has no audio of normal clips; explain with the folder of the stage")
+    # Some scores compare with no clip, such as an autoencoder's, and references that were added have no audio here.
+    known = nearest_clip if nearest_clip is not None and normals.has(nearest_clip) else None
+    normal_clip = known or normals.most_similar(samples, machine)
+    occlusion = Occlusion(samples, np.resize(normals.audio(normal_clip), len(samples)))
     bands, spans = (len(edges) - 1 for edges in occlusion.grid)
     cells = [Cells(slice(band, band + 1), slice(span, span + 1)) for band in range(bands) for span in range(spans)]
     everything = Cells(slice(0, bands), slice(0, spans))

@@ -13,13 +13,12 @@ from asdpipe.data.waveforms import Waveforms
 from asdpipe.errors import UserError
 from asdpipe.method.representatives import nearest_neighbour
 from asdpipe.models.log_mel import LogMelStatistics
+from asdpipe.monitor.model import Samples
 from asdpipe.monitor.origin import Origin
 from asdpipe.training.embedding import embed
 
-Samples = NDArray[np.int16]
 
-
-class Normals:
+class TrainingClips:
     """The training clips of a stage; their audio is read once it is needed.
 
     Args:
@@ -41,6 +40,10 @@ class Normals:
     @cached_property
     def _clips(self) -> pd.DataFrame:
         return packed_clips(self._embedded.input("clips"), self._embedded.input("index"))
+
+    def has(self, clip_id: str) -> bool:
+        """Return whether there is a training clip of this name."""
+        return clip_id in set(self._clips.clip_id)
 
     def audio(self, clip_id: str) -> Samples:
         """Return the samples of a training clip.

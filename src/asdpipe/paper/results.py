@@ -195,7 +195,7 @@ def with_alarms(by_clip: pd.DataFrame, calibration: Calibration, by: str) -> pd.
     frame = by_clip.assign(p_value=math.nan, limit=math.nan, alarm=alarm)
     tested = frame[frame.split == "test"]
     for (machine, condition), part in tested.groupby(["machine", conditions(tested, by)], dropna=False):
-        promise = calibration.promise(str(machine), None if pd.isna(condition) else str(condition))
+        promise = calibration.groups.promise(str(machine), None if pd.isna(condition) else str(condition))
         if promise is not None:
             frame.loc[part.index, "p_value"] = promise.p_values(part.score)
             frame.loc[part.index, "limit"] = promise.limit

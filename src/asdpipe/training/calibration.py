@@ -3,30 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from asdpipe.artifacts.files import written
 from asdpipe.artifacts.tables import read_facts, read_table, write_table
 from asdpipe.errors import UserError
-from asdpipe.method.conformal import alarm_limit, clips_needed, p_values, smallest_rate
-
-Scores = NDArray[np.float64]
-
-
-class Promise(NamedTuple):
-    """A limit that keeps the rate of false alarms, for clips that are of one of these groups."""
-
-    limit: float
-    """The score above which there is an alarm."""
-    groups: list[Scores]
-
-    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Return the p-values of scores (clips,), of each the largest of all groups."""
-        return np.max([p_values(scores, group) for group in self.groups], axis=0)
+from asdpipe.method.alarms import Groups
+from asdpipe.method.conformal import alarm_limit, smallest_rate
 
 
 class Calibration:
@@ -39,52 +26,29 @@ class Calibration:
 
     def __init__(self, table: pd.DataFrame, rate: float, conditions: Mapping[str, Sequence[str]] | None = None) -> None:
         self.table, self.rate, self.conditions = table, rate, dict(conditions or {})
-        self.groups: dict[str, dict[str | None, Scores]] = {
+        scores: dict[str, dict[str | None, NDArray[np.float64]]] = {
             machine: {name: np.zeros(0) for name in names} for machine, names in self.conditions.items()
         }
-        """Scores by machine type and condition; None: all conditions together."""
         for (machine, condition), part in table.groupby(["machine", "condition"], dropna=False):
             name = None if pd.isna(condition) else str(condition)
-            self.groups.setdefault(str(machine), {})[name] = part.score.to_numpy()
-
-    def promise(self, machine: str, condition: str | None = None) -> Promise | None:
-        """Return what is promised for clips; None: nothing, as a group that they may be of has too few clips.
-
-        Args:
-            machine: their machine type; condition: None: not known, so that the limit is the highest of all conditions.
-        """
-        of = self.groups.get(machine, {})
-        if condition in of:
-            groups = [of[condition]]
-        elif condition is None:
-            groups = list(of.values())
-        else:
-            groups = [of[None]] if None in of else []
-        if not groups or min(map(len, groups)) < clips_needed(self.rate):
-            return None
-        return Promise(max(alarm_limit(group, self.rate) for group in groups), groups)
+            scores.setdefault(str(machine), {})[name] = part.score.to_numpy()
+        self.groups = Groups(scores, rate)
 
     def limits(self) -> pd.DataFrame:
         """Return a row per group: the limit, or what is missing for it."""
-        needed = clips_needed(self.rate)
         rows = []
-        for machine, of in sorted(self.groups.items()):
+        for machine, of in sorted(self.groups.scores.items()):
             for condition, scores in sorted(of.items(), key=lambda item: item[0] or ""):
-                smallest = smallest_rate(len(scores))
-                missing = max(0, needed - len(scores))
-                note = f"needs {missing} more normal {'clip' if missing == 1 else 'clips'}"
-                if len(scores):
-                    # Rounded up, so that it can be kept.
-                    note += f"; with {len(scores)} the smallest honest rate is {math.ceil(smallest * 1000) / 10:g}%"
+                note = self.groups.note(len(scores))
                 rows.append(
                     {
                         "machine": machine,
                         "condition": condition or "",
                         "clips": len(scores),
                         "false_alarms": self.rate,
-                        "limit": math.nan if missing else alarm_limit(scores, self.rate),
-                        "smallest_rate": smallest,
-                        "note": note if missing else "",
+                        "limit": math.nan if note else alarm_limit(scores, self.rate),
+                        "smallest_rate": smallest_rate(len(scores)),
+                        "note": note,
                     }
                 )
         columns = ["machine", "condition", "clips", "false_alarms", "limit", "smallest_rate", "note"]
