@@ -1,5 +1,6 @@
 """The examples of docs/monitor.md run."""
 
+import csv
 import re
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from asdpipe.cli import app
 from asdpipe.monitor import watch
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_snakemake
 from tests.monitor.conftest import clips_of_test, stage
 
 DOCUMENTED = Path("results/own/ba_trp_ps_ex/seed0/stage1")
@@ -33,6 +34,37 @@ def place(ran, tmp_path_factory) -> Path:
     samples, rate = soundfile.read(clip, dtype="int16")
     soundfile.write(folder / "inbox/fan/long.wav", np.tile(samples, 7), rate)
     return folder
+
+
+def test_from_a_folder_to_alarms(tmp_path, monkeypatch):
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and text.startswith("cp config/own.yaml"))
+    copied, workflow, *lines = commands.splitlines()
+    rng = np.random.default_rng(0)
+    for place, clips in (("FOLDER/machines/fan/train", 12), ("normals/fan", 9), ("inbox/fan", 1)):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(clips):
+            soundfile.write(tmp_path / place / f"{'abcdefghijkl'[number]}.wav", 0.1 * rng.normal(size=16_000), 16_000)
+    soundfile.write(tmp_path / "inbox/fan/b.wav", 0.1 * np.cumsum(rng.normal(size=16_000)) / 100, 16_000)
+    monkeypatch.chdir(tmp_path)
+    _, source, target = copied.split()
+    shutil.copy(ROOT / source, target)
+    program, *arguments = shlex.split(workflow)
+    assert program == "snakemake"
+    done = run_snakemake(tmp_path, *arguments)
+    assert done.returncode == 0, done.stdout
+    codes = []
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "asdpipe"
+        run = CliRunner().invoke(app, arguments)
+        codes.append(run.exit_code)
+        assert "Traceback" not in run.output
+    # Another sound is an alarm.
+    assert codes == [0, 0, 0, 3]
+    with (tmp_path / "today.csv").open() as table:
+        rows = {Path(row["file"]).name: row for row in csv.DictReader(table)}
+    assert rows["b.wav"]["alarm"] == "True"
+    assert float(rows["b.wav"]["p_value"]) == 0.1
 
 
 @pytest.mark.parametrize("number", [number for number, (kind, _) in enumerate(EXAMPLES) if kind == "python"])
@@ -68,7 +100,7 @@ def test_commands_run(place, monkeypatch):
 
 
 def test_commands_that_calibrate_run(ran, tmp_path, monkeypatch):
-    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "asdpipe calibrate" in text)
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "--add-references" in text)
     assignment, *lines = map(str.strip, commands.strip().splitlines())
     assert assignment == f"MODEL={DOCUMENTED}"
     shutil.copytree(ran / "results/data/tiny", tmp_path / "results/data/tiny")
@@ -95,7 +127,7 @@ def test_commands_that_calibrate_run(ran, tmp_path, monkeypatch):
 
 
 def test_commands_that_explain_run(place, monkeypatch):
-    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "asdpipe explain-clip" in text)
+    (commands,) = (text for kind, text in EXAMPLES if kind == "sh" and "--output why" in text)
     monkeypatch.chdir(place)
     for line in commands.splitlines()[1:]:
         program, *arguments = shlex.split(line.replace("$MODEL", str(DOCUMENTED)), comments=True)
