@@ -46,6 +46,18 @@ def test_stereo_is_mixed_or_one_channel_is_taken(tmp_path):
             read_clip(source, channel=2)
 
 
+@pytest.mark.parametrize(("suffix", "subtype"), [("wav", "PCM_16"), ("flac", "PCM_16"), ("wav", "PCM_24")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_are_the_floats_of_libsndfile(tmp_path, suffix, subtype, channels):
+    file = tmp_path / f"a.{suffix}"
+    whole_range = np.random.default_rng(0).uniform(-1, 1, (4000, channels))
+    whole_range[:2] = [[-1], [1]]
+    soundfile.write(file, whole_range, 16_000, subtype)
+    floats = soundfile.read(file, dtype="float32", always_2d=True)[0]
+    assert np.array_equal(read_clip(file), floats.mean(axis=1))
+    assert np.array_equal(read_clip(file, channels - 1), floats[:, channels - 1])
+
+
 def test_44100_hz_becomes_16000_hz_with_the_same_tone(tmp_path):
     time = np.arange(2 * 44_100) / 44_100
     path = tmp_path / "clip.wav"

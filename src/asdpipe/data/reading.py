@@ -13,7 +13,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
+from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE, to_float
 
 LONGEST_SECONDS = 3600.0
 # An hour of stereo at 72 kHz decodes in seconds; headers of damaged files may promise far more.
@@ -88,11 +88,12 @@ def read_clip(source: Source, channel: Literal["mix"] | int = "mix", min_seconds
         raise BadClip(f"{frames} samples are too few: a clip must last at least {min_seconds:g} s")
     if len(mono) == 0:
         raise BadClip("nothing is left of it at 16 kHz")
-    if not np.isfinite(mono).all():
+    highest, lowest = mono.max(), mono.min()
+    if not np.isfinite([highest, lowest]).all():
         raise BadClip("holds samples that are not finite (NaN or infinity), or nearly so")
-    if not mono.any():
+    if highest == lowest == 0:
         raise BadClip("every sample is zero: a dead microphone or a wrong channel?")
-    if max(mono.max(), -mono.min()) <= 0.5 / FULL_SCALE:
+    if max(highest, -lowest) <= 0.5 / FULL_SCALE:
         raise BadClip("every sample is below half a step of 16 bits: a dead microphone or a wrong scale?")
     return mono
 
@@ -102,18 +103,23 @@ def _mono_16_khz(file: soundfile.SoundFile, channel: Literal["mix"] | int) -> tu
 
     What is resampled in blocks is the same, bit for bit, as what is resampled at once.
     """
-    stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+    is_resampled = file.samplerate != SAMPLE_RATE
+    stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32") if is_resampled else None
+    # libsndfile gives the same floats, but takes longer; so does the mean of a single channel.
+    is_int16 = file.subtype == "PCM_16"
+    wanted = 0 if channel == "mix" and file.channels == 1 else channel
     parts, frames = [np.zeros(0, dtype=np.float32)], 0
     size = max(1, BLOCK // file.channels)
     try:
-        while len(block := file.read(size, dtype="float32", always_2d=True)):
+        while len(block := file.read(size, dtype="int16" if is_int16 else "float32", always_2d=True)):
             frames += len(block)
             with np.errstate(over="ignore", invalid="ignore"):
-                mono = block.mean(axis=1) if channel == "mix" else block[:, channel]
-            parts.append(mono if file.samplerate == SAMPLE_RATE else stream.resample_chunk(mono))
+                values = to_float(block) if is_int16 else block
+                mono = values.mean(axis=1) if wanted == "mix" else values[:, wanted]
+            parts.append(mono if stream is None else stream.resample_chunk(mono))
     except soundfile.LibsndfileError as error:
         raise BadClip(f"decoding failed ({str(error).rstrip('.')}): the file is damaged or truncated") from None
-    if file.samplerate != SAMPLE_RATE:
+    if stream is not None:
         parts.append(stream.resample_chunk(parts[0], last=True))
     return np.concatenate(parts), frames
 
