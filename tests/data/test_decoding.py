@@ -97,9 +97,10 @@ def test_a_damaged_parquet_file_gives_bad_clips(tmp_path, damage):
     assert len(bad) == (6 if damage == "overwritten" else 9)
 
 
-def test_rows_without_audio_are_bad_clips(tmp_path):
+@pytest.mark.parametrize("threads", [0, 1])
+def test_rows_without_audio_are_bad_clips(tmp_path, threads):
     file = parquet(tmp_path / "00.parquet", [flac(0), None, b"", b"no audio"], struct=True)
-    done = list(decoded(sources(manifest(file, [0, 1, 2, 3])), read_clip))
+    done = list(decoded(sources(manifest(file, [0, 1, 2, 3])), read_clip, threads))
     assert len(done[0].samples) == 16_000
     assert [str(each.samples)[:40] for each in done[1:]] == [
         "its row of the parquet file holds no aud",

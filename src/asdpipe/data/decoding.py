@@ -41,7 +41,7 @@ def decoded(
 
     Args:
         read: returns 16 kHz mono float32 samples, or raises BadClip.
-        threads: number of threads that decode while the caller processes finished clips.
+        threads: number of threads that decode while the caller processes finished clips; 0: the caller decodes.
     """
 
     def decode(clip: Clip) -> Decoded:
@@ -52,6 +52,9 @@ def decoded(
         except BadClip as reason:
             return Decoded(clip.clip_id, clip.name, reason)
 
+    if not threads:
+        yield from map(decode, clips)
+        return
     waiting: deque[Future[Decoded]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for clip in clips:

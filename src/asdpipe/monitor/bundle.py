@@ -165,7 +165,7 @@ def load_bundle(folder: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -
     except MISFITS as error:
         reason = short(f"{type(error).__name__}: {error}", 300)
         raise UserError(f"{folder / MANIFEST}: does not fit the files of the bundle ({reason}); export again") from None
-    return Loaded(model, thresholds, BATCH, promises)
+    return Loaded(model, thresholds, BATCH, 0, promises)
 
 
 def _promises(entry: Mapping[str, Any] | None, folder: Path) -> Promises:

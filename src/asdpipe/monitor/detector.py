@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from asdpipe.monitor.explanation import Explanation
 
-DECODING_THREADS = 4
 # In Hz; the highest that sound cards have.
 HIGHEST_RATE = 768_000
 # Floats beyond this are on another scale than [-1, 1]; a little more than 1 is clipped, as in files.
@@ -95,13 +94,19 @@ class Detector:
         model: scores clips.
         thresholds: decision threshold of every machine type, which counts where nothing is promised.
         batch: clips to embed at once.
+        threads: decode files meanwhile; 0: files are decoded in between.
         promises: what limits promise.
     """
 
     def __init__(
-        self, model: Scoring, thresholds: Mapping[str, float], batch: int, promises: Promises | None = None
+        self,
+        model: Scoring,
+        thresholds: Mapping[str, float],
+        batch: int,
+        threads: int = 0,
+        promises: Promises | None = None,
     ) -> None:
-        self._model, self._batch, self._thresholds = model, batch, dict(thresholds)
+        self._model, self._batch, self._threads, self._thresholds = model, batch, threads, dict(thresholds)
         self.promises = promises or Promises()
 
     def refer_to(self, references: "pd.DataFrame") -> None:
@@ -207,7 +212,7 @@ class Detector:
         hop: float | None = None,
         condition: str | None = None,
     ) -> Iterator[Row]:
-        """Yield a row for each audio file, in order; files are decoded in threads and embedded in batches.
+        """Yield a row for each audio file, in order, embedded in batches.
 
         A file that cannot be used has a row with the reason. Arguments as for ``score_file``.
 
@@ -222,7 +227,7 @@ class Detector:
         clips = (Clip("", "", reason or file) for file, _, reason in ahead)
         read = partial(self._read, hop=hop, channel=self._model.decoding.channel)
         # Whole hours may wait to be split into windows.
-        threads = DECODING_THREADS if hop is None else 1
+        threads = self._threads if hop is None else min(self._threads, 1)
         samples = (each.samples for each in decoded(clips, read, threads))
         recordings = ((file, known, each) for (file, known, _), each in zip(places, samples, strict=True))
         return self._rows(recordings, hop, condition)

@@ -102,6 +102,8 @@ class Loaded(NamedTuple):
     """Decision thresholds by machine type."""
     batch: int
     """Clips to score at once."""
+    threads: int
+    """Threads that decode files meanwhile; 0: files are decoded in between."""
     promises: Promises
 
 

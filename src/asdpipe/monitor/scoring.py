@@ -30,6 +30,7 @@ from asdpipe.training.embedding import BATCH, GPU_BATCH, embeddings
 from asdpipe.training.scoring import fitted_scorers
 
 THRESHOLDS = "thresholds.parquet"
+DECODING_THREADS = 4
 
 
 class OneMethod:
@@ -139,8 +140,9 @@ def load_trained(folder: Path, device: Literal["auto", "cpu", "cuda"] = "auto", 
     if calibrated.references is not None:
         model.refer_to(calibrated.references)
     thresholds = pd.DataFrame([_thresholds(each, model.machines) for each in made]).mean()
-    batch = GPU_BATCH if where.type == "cuda" else BATCH
-    return Loaded(model, thresholds.to_dict(), batch, calibrated.promises)
+    # On a CPU the network takes all cores; threads would only keep it waiting for Python's lock.
+    batch, threads = (GPU_BATCH, DECODING_THREADS) if where.type == "cuda" else (BATCH, 0)
+    return Loaded(model, thresholds.to_dict(), batch, threads, calibrated.promises)
 
 
 def _thresholds(made: Origin, machines: Sequence[str]) -> dict[str, float]:
