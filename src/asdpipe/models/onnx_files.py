@@ -51,6 +51,8 @@ def write_onnx(extractor: FeatureExtractor, file: Path) -> None:
                 input_names=[WAVEFORM, SPECTRUM][: len(inputs)],
                 output_names=[EMBEDDING],
                 dynamic_shapes=tuple(dynamic),
+                # The optimizer leaves out the addition of what is nearly 0, such as the 1e-10 in a logarithm.
+                optimize=False,
                 verbose=False,
             )
         assert program is not None
