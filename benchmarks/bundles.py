@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from asdpipe.config.networks import Beats, LogMel, MultiResolution
-from asdpipe.data.audio import SAMPLE_RATE, to_int16
+from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.data.demo.machines import MACHINES, write_dataset
 from asdpipe.data.reading import read_clip
 from asdpipe.method.scorers import CityBlock, KMeans, Scorer
@@ -54,7 +54,7 @@ def generated(seconds: float, clips: int) -> Case:
         sizes = {"source_clips": SOURCE_CLIPS, "target_clips": TARGET_CLIPS}
         write_dataset(Path(folder), seed=0, clip_seconds=seconds, test_clips=-(-clips // (4 * len(MACHINES))), **sizes)
         for file in sorted(Path(folder).glob("*/raw/*/*/*.wav")):
-            samples = to_int16(read_clip(file))
+            samples = read_clip(file)
             found[file.parent.name].append((file.parent.parent.name, "_source_" in file.name, samples))
     of_train, of_test = zip(*found["train"], strict=True), zip(*found["test"], strict=True)
     (train_machines, is_source, train), (test_machines, _, test) = of_train, of_test

@@ -67,7 +67,6 @@ def rates(model: Path, place: Path, rounds: int, threads: int) -> None:
     """Print the seconds of embedding and of scoring the same clips, in turn, as JSON."""
     import torch
 
-    from asdpipe.data.audio import to_int16
     from asdpipe.data.reading import read_clip
     from asdpipe.monitor.detector import load_detector
     from asdpipe.monitor.origin import stage_scores
@@ -78,7 +77,7 @@ def rates(model: Path, place: Path, rounds: int, threads: int) -> None:
     detector, extractor = load_detector(model, "cpu"), OneMethod(stage_scores(model), torch.device("cpu")).extractor
     files = sorted(place.iterdir())
     samples = {file.stat().st_ino: file for file in files}
-    read = {inode: to_int16(read_clip(file)) for inode, file in samples.items()}
+    read = {inode: read_clip(file) for inode, file in samples.items()}
     clips = [read[file.stat().st_ino] for file in files]
     found: dict[str, list[float]] = {"embed": [], "score": []}
     for number in range(rounds + 1):

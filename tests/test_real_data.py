@@ -1,6 +1,5 @@
 """Genuine recordings, where the shared folder is there."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -41,7 +40,7 @@ def test_genuine_dcase_clips_of_2023_are_read(year):
     assert (seconds[~clips.machine.isin(["ToyCar", "ToyTrain"])] == 10).all()
     bearing = clips[clips.clip_id.str.endswith("test_normal_0022_vel_9_loc_A.wav")].iloc[0]
     assert (bearing.domain, bearing.is_normal, bearing.attributes) == ("source", True, "vel_9_loc_A")
-    assert all(np.isfinite(read_clip(path)).all() for path in map(type(SHARED), clips.path))
+    assert all(read_clip(path).any() for path in map(type(SHARED), clips.path))
 
 
 def test_genuine_dcase_clips_of_2020_have_an_id_and_no_domain(caplog):

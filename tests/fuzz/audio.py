@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 import torch
 
-from asdpipe.data.audio import to_float, to_int16
+from asdpipe.data.audio import to_float
 from asdpipe.data.reading import BadClip, read_clip, read_header
 from asdpipe.models.log_mel import LogMelStatistics
 from tests.fuzz import mutations
@@ -60,11 +60,10 @@ def read(path: Path) -> str:
         assert one == other
         return "skip"
     # Decoded twice, an mp3 differs by rounding.
-    assert np.allclose(one, other, rtol=1e-6, atol=1e-6)
-    packed = to_int16(one)
-    assert len(packed) >= 1
-    assert packed.any(), "packed to silence"
-    x = to_float(np.tile(packed, -(-1600 // len(packed)))[:160_000])
+    assert np.allclose(one, other, rtol=0, atol=1)
+    assert len(one) >= 1
+    assert one.any(), "read as silence"
+    x = to_float(np.tile(one, -(-1600 // len(one)))[:160_000])
     features = LogMelStatistics(len(x))(torch.from_numpy(x)[None])
     assert features.isfinite().all()
     return "success"

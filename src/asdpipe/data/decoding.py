@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asdpipe.data.audio import to_int16
 from asdpipe.data.reading import BadClip, Source
 
 # Decoded clips per thread that may wait: enough to keep a GPU busy, little memory.
@@ -34,13 +33,11 @@ class Decoded(NamedTuple):
     """16 kHz mono, or the reason why the clip is bad."""
 
 
-def decoded(
-    clips: Iterable[Clip], read: Callable[[Source], NDArray[np.float32]], threads: int = 1
-) -> Iterator[Decoded]:
+def decoded(clips: Iterable[Clip], read: Callable[[Source], NDArray[np.int16]], threads: int = 1) -> Iterator[Decoded]:
     """Yield every clip decoded, in order.
 
     Args:
-        read: returns 16 kHz mono float32 samples, or raises BadClip.
+        read: returns 16 kHz mono samples, or raises BadClip.
         threads: number of threads that decode while the caller processes finished clips; 0: the caller decodes.
     """
 
@@ -48,7 +45,7 @@ def decoded(
         if isinstance(clip.source, BadClip):
             return Decoded(clip.clip_id, clip.name, clip.source)
         try:
-            return Decoded(clip.clip_id, clip.name, to_int16(read(clip.source)))
+            return Decoded(clip.clip_id, clip.name, read(clip.source))
         except BadClip as reason:
             return Decoded(clip.clip_id, clip.name, reason)
 

@@ -1,4 +1,4 @@
-"""Read audio files as 16 kHz mono samples."""
+"""Read audio files as 16 kHz mono samples of 16 bits."""
 
 import io
 import os
@@ -6,14 +6,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE, to_float
+from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE, to_int16
 
 LONGEST_SECONDS = 3600.0
 # An hour of stereo at 72 kHz decodes in seconds; headers of damaged files may promise far more.
@@ -61,8 +61,8 @@ def _opened(source: Source) -> Iterator[soundfile.SoundFile]:
         yield opened
 
 
-def read_clip(source: Source, channel: Literal["mix"] | int = "mix", min_seconds: float = 0.0) -> NDArray[np.float32]:
-    """Read a clip as 16 kHz mono, float32 (samples,), nominally in [-1, 1].
+def read_clip(source: Source, channel: Literal["mix"] | int = "mix", min_seconds: float = 0.0) -> NDArray[np.int16]:
+    """Read a clip as 16 kHz mono, int16 (samples,).
 
     Args:
         channel: "mix" averages the channels, a number takes one.
@@ -88,34 +88,36 @@ def read_clip(source: Source, channel: Literal["mix"] | int = "mix", min_seconds
         raise BadClip(f"{frames} samples are too few: a clip must last at least {min_seconds:g} s")
     if len(mono) == 0:
         raise BadClip("nothing is left of it at 16 kHz")
-    highest, lowest = mono.max(), mono.min()
+    highest, lowest = float(mono.max()), float(mono.min())
     if not np.isfinite([highest, lowest]).all():
         raise BadClip("holds samples that are not finite (NaN or infinity), or nearly so")
     if highest == lowest == 0:
         raise BadClip("every sample is zero: a dead microphone or a wrong channel?")
+    if mono.dtype == np.int16:
+        return mono
     if max(highest, -lowest) <= 0.5 / FULL_SCALE:
         raise BadClip("every sample is below half a step of 16 bits: a dead microphone or a wrong scale?")
-    return mono
+    return to_int16(mono)
 
 
-def _mono_16_khz(file: soundfile.SoundFile, channel: Literal["mix"] | int) -> tuple[NDArray[np.float32], int]:
-    """Return the rest of a file, float32 (samples,), and the number of its frames, holding one block at a time.
+def _mono_16_khz(file: soundfile.SoundFile, channel: Literal["mix"] | int) -> tuple[NDArray[Any], int]:
+    """Return the rest of a file, (samples,), and the number of its frames, holding one block at a time.
 
-    What is resampled in blocks is the same, bit for bit, as what is resampled at once.
+    Samples are int16 where the file has them like that, otherwise float32, nominally in [-1, 1]. What is resampled in
+    blocks is the same, bit for bit, as what is resampled at once.
     """
-    is_resampled = file.samplerate != SAMPLE_RATE
-    stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32") if is_resampled else None
-    # libsndfile gives the same floats, but takes longer; so does the mean of a single channel.
-    is_int16 = file.subtype == "PCM_16"
     wanted = 0 if channel == "mix" and file.channels == 1 else channel
-    parts, frames = [np.zeros(0, dtype=np.float32)], 0
+    is_resampled = file.samplerate != SAMPLE_RATE
+    stored = file.subtype == "PCM_16" and wanted != "mix" and not is_resampled
+    dtype: Literal["int16", "float32"] = "int16" if stored else "float32"
+    stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32") if is_resampled else None
+    parts, frames = [np.zeros(0, dtype)], 0
     size = max(1, BLOCK // file.channels)
     try:
-        while len(block := file.read(size, dtype="int16" if is_int16 else "float32", always_2d=True)):
+        while len(block := file.read(size, dtype, always_2d=True)):
             frames += len(block)
             with np.errstate(over="ignore", invalid="ignore"):
-                values = to_float(block) if is_int16 else block
-                mono = values.mean(axis=1) if wanted == "mix" else values[:, wanted]
+                mono = block.mean(axis=1) if wanted == "mix" else block[:, wanted]
             parts.append(mono if stream is None else stream.resample_chunk(mono))
     except soundfile.LibsndfileError as error:
         raise BadClip(f"decoding failed ({str(error).rstrip('.')}): the file is damaged or truncated") from None

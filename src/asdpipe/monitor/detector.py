@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
-from asdpipe.data.audio import SAMPLE_RATE, to_int16
+from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.data.decoding import Clip, decoded
 from asdpipe.data.reading import BadClip, Source, read_clip
 from asdpipe.errors import UserError
@@ -160,7 +160,7 @@ class Detector:
         _check_hop(hop)
         known = self.machine_of(Path(file), machine)
         try:
-            samples = to_int16(self._read(Path(file), hop, self._model.decoding.channel))
+            samples = self._read(Path(file), hop, self._model.decoding.channel)
         except BadClip as reason:
             raise UserError(f"{file}: {reason}") from None
         windows = self._windows(samples, hop)
@@ -250,7 +250,7 @@ class Detector:
         try:
             if reason is not None:
                 raise reason
-            samples = to_int16(self._read(place, None, self._model.decoding.channel))
+            samples = self._read(place, None, self._model.decoding.channel)
         except BadClip as bad:
             raise UserError(f"{file}: {bad}") from None
         return self._explanation(place, known, samples)
@@ -291,7 +291,7 @@ class Detector:
         except UserError as error:
             return file, "", BadClip(str(error))
 
-    def _read(self, source: Source, hop: float | None, channel: Literal["mix"] | int) -> NDArray[np.float32]:
+    def _read(self, source: Source, hop: float | None, channel: Literal["mix"] | int) -> Samples:
         """Read a clip as the workflow does; what does not count is cut off.
 
         Raises:
@@ -327,7 +327,7 @@ class Detector:
         subtype = "PCM_16" if values.dtype == np.int16 else "FLOAT"
         soundfile.write(file, values, int(sample_rate), format="WAV", subtype=subtype)
         try:
-            return to_int16(self._read(file.getvalue(), hop, "mix"))
+            return self._read(file.getvalue(), hop, "mix")
         except BadClip as reason:
             raise UserError(f"waveform: {reason}") from None
 
