@@ -16,6 +16,7 @@ LEVELS = [
     *(
         "__main__",
         "cli",
+        "installation",
         "table_plan",
         "plan",
         "data_plan",

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from asdpipe.errors import UserError
+from asdpipe.installation import commands as installation
 from asdpipe.monitor import commands
 from asdpipe.progress import SHOWN
 from asdpipe.steps import STEPS
@@ -39,7 +40,7 @@ class StepGroup(TyperGroup):
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in commands.ALL:
+for command in (*installation.ALL, *commands.ALL):
     app.command()(command)
 
 

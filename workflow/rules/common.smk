@@ -14,8 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-# The package is used from this checkout, also where only its dependencies are installed (conda).
-sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+# A checkout's package is used, also where only its dependencies are installed (conda). A wheel has these rules within
+# the package, without src/ beside them.
+SOURCE = Path(workflow.current_basedir).parents[1] / "src"
+if SOURCE.is_dir():
+    sys.path.insert(0, str(SOURCE))
 
 from snakemake.exceptions import WorkflowError
 
@@ -83,7 +86,9 @@ def refuse_missing_slurm():
 refuse_disks()
 
 # Settings that do not affect results are passed as environment variables, so changing them triggers no re-run.
-ENVIRONMENT = {"PYTHONPATH": str(Path(workflow.basedir) / "src"), "ASDPIPE_DEVICE": CONFIG.device}
+ENVIRONMENT = {"ASDPIPE_DEVICE": CONFIG.device}
+if SOURCE.is_dir():
+    ENVIRONMENT["PYTHONPATH"] = str(SOURCE)
 if CONFIG.torch_compile:
     ENVIRONMENT["ASDPIPE_TORCH_COMPILE"] = "1"
 if CONFIG.download != Download():

@@ -1,0 +1,1 @@
+"""What an installed package needs beside the method: new projects, checks of the environment, repairs."""
