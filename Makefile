@@ -9,12 +9,12 @@ CORES ?= 2
 setup: $(VENV)/.complete
 
 # Install PyTorch first, pinned: a looser request downloads gigabytes of another build.
-$(VENV)/.complete: pyproject.toml constraints.txt tools/repair_torchaudio.py
+$(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python tools/repair_torchaudio.py
+	$(BIN)/asdpipe doctor --repair
 	touch $@
 
 demo: setup

@@ -10,8 +10,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from asdpipe.errors import UserError
+from asdpipe.installation.torchaudio_repair import repair
 from tests.conftest import ROOT
-from tools.repair_torchaudio import repair
 
 
 def asked(*extras: str) -> dict[str, SpecifierSet]:
@@ -91,7 +92,7 @@ def test_the_extension_is_moved_aside_where_it_does_not_load(package):
 
 
 def test_another_failure_changes_nothing_and_says_so(package):
-    with pytest.raises(SystemExit, match="another reason"):
+    with pytest.raises(UserError, match="another reason"):
         repair(package, works=lambda: False)
     assert (package / "lib/_torchaudio.abi3.so").is_file()
 

@@ -1,4 +1,4 @@
-"""The package away from its checkout: what a wheel has, and the projects of asdpipe init."""
+"""The package away from its checkout: what a wheel has, asdpipe init, and asdpipe doctor where things are broken."""
 
 import os
 import re
@@ -7,15 +7,29 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from asdpipe.installation import doctor
 from asdpipe.provenance.code import code_digest
 from tests.conftest import ROOT
 
 # Neither the folders of a checkout that is used, nor what a source distribution leaves out.
 NOT_BUILT = (".*", "results", "downloads", "build", "dist", "tests", "docs", "__pycache__", "*.egg-info")
+TORCH = """
+from types import SimpleNamespace
+__version__ = "2.13.0+cpu"
+version = SimpleNamespace(cuda=None)
+cuda = SimpleNamespace(is_available=lambda: False)
+"""
+TORCHAUDIO = """
+from pathlib import Path
+if any(Path(__file__).parent.glob("lib/*.so")):
+    raise OSError("libc10_cuda.so: cannot open shared object file: No such file or directory")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +118,78 @@ def test_the_first_jobs_of_the_demo_run_from_the_wheel(python, tmp_path):
     refused = run(python, "snakemake", "--executor", "slurm", "--jobs", "1", folder=tmp_path, PATH=f"{tmp_path}/bin")
     assert refused.returncode != 0
     assert "sbatch is not found" in refused.stdout + refused.stderr
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Return a function that stubs PyTorch and programs, and returns the variables for them."""
+
+    def make(torch: str = TORCH, torchaudio: str = TORCHAUDIO, programs: tuple[str, ...] = ()) -> dict[str, str]:
+        for name, text in (("torch", torch), ("torchaudio", torchaudio)):
+            (tmp_path / "stubs" / name / "lib").mkdir(parents=True)
+            (tmp_path / "stubs" / name / "__init__.py").write_text(text)
+        (tmp_path / "bin").mkdir()
+        for program in programs:
+            (tmp_path / "bin" / program).write_text("#!/bin/sh\nexit 1\n")
+            (tmp_path / "bin" / program).chmod(0o755)
+        return {"PYTHONPATH": str(tmp_path / "stubs"), "PATH": str(tmp_path / "bin")}
+
+    return make
+
+
+def test_the_doctor_finds_nothing_in_a_whole_environment(python, tmp_path, environment):
+    done = run(python, "asdpipe", "doctor", folder=tmp_path, **environment())
+    assert done.returncode == 0, done.stdout
+    assert "broken" not in done.stdout
+    assert re.search(rf"^ok +asdpipe\[train\] .*pandas {metadata.version('pandas')}", done.stdout, flags=re.M)
+    assert re.search(r"^ok +torch +2.13.0\+cpu imports, built for CPU", done.stdout, flags=re.M)
+    assert re.search(r"^ok +SLURM +none", done.stdout, flags=re.M)
+
+
+def test_the_doctor_repairs_a_torchaudio_for_another_pytorch(python, tmp_path, environment):
+    variables = environment()
+    extension = tmp_path / "stubs/torchaudio/lib/_torchaudio.abi3.so"
+    extension.touch()
+    done = run(python, "asdpipe", "doctor", folder=tmp_path, **variables)
+    assert done.returncode == 1
+    line = r"^broken +torchaudio +does not import: OSError: libc10_cuda.so.*\n +-> asdpipe doctor --repair$"
+    assert re.search(line, done.stdout, flags=re.M)
+    done = run(python, "asdpipe", "doctor", "--repair", folder=tmp_path, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "moved aside" in done.stdout
+    assert not extension.exists()
+
+
+def test_the_doctor_says_what_pytorch_says_when_it_does_not_import(python, tmp_path, environment):
+    done = run(
+        python, "asdpipe", "doctor", folder=tmp_path, **environment(torch="raise ImportError('libcublas.so.12')")
+    )
+    assert done.returncode == 1
+    assert re.search(
+        r"^broken +torch +does not import: ImportError: libcublas.so.12\n +-> install", done.stdout, flags=re.M
+    )
+
+
+def test_the_doctor_finds_old_packages_and_a_controller_that_does_not_answer(python, tmp_path, environment):
+    variables = environment(programs=("sbatch", "scontrol"))
+    old = tmp_path / "stubs/pandas-2.0.0.dist-info"
+    old.mkdir()
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: pandas\nVersion: 2.0.0\n")
+    done = run(python, "asdpipe", "doctor", folder=tmp_path, **variables)
+    assert done.returncode == 1
+    assert re.search(
+        r"^broken +pandas +2.0.0 is installed, .* is needed\n +-> pip install 'pandas", done.stdout, flags=re.M
+    )
+    assert re.search(r"^note +SLURM .*does not answer", done.stdout, flags=re.M)
+
+
+def test_an_installation_that_can_neither_score_nor_train_is_broken(monkeypatch):
+    asked = ["numpy>=2", "onnxruntime>=1; extra == 'runtime'", "torch>=2; extra == 'train'", "onnx; extra == 'export'"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: asked)
+    monkeypatch.setattr(doctor, "_version", {"numpy": "2.4"}.get)
+    assert [(each.what, each.state) for each in doctor._packages()] == [
+        ("asdpipe", "ok"),
+        *((f"asdpipe[{extra}]", "broken") for extra in ("runtime", "train", "export")),
+    ]
+    monkeypatch.setattr(doctor, "_version", {"numpy": "2.4", "onnxruntime": "1.32"}.get)
+    assert [each.state for each in doctor._packages()] == ["ok", "ok", "note", "note"]

@@ -1,4 +1,4 @@
-"""Commands for an installed package."""
+"""Commands for an installed package: start a project, check the environment."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,4 +20,26 @@ def init(folder: Annotated[Path, typer.Argument(help="Of the new project; made i
     typer.echo("       the demo, on generated sounds; your own machines: config/own.yaml, every key: config/README.md")
 
 
-ALL = (init,)
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First repair a torchaudio that does not import beside a CPU build.")
+    ] = False,
+) -> None:
+    """Check Python, packages, GPU, disk and SLURM, and say what to do; exit code 1 if something needed is broken."""
+    from asdpipe.installation.doctor import findings
+    from asdpipe.installation.torchaudio_repair import repair_installed
+
+    if repair:
+        typer.echo(repair_installed())
+    broken = 0
+    for finding in findings():
+        broken += finding.state == "broken"
+        typer.echo(f"{finding.state:6}  {finding.what:17}  {finding.said}")
+        if finding.remedy:
+            typer.echo(f"{'':6}  {'':17}  -> {finding.remedy}")
+    if broken:
+        typer.echo(f"{broken} broken")
+        raise typer.Exit(1)
+
+
+ALL = (init, doctor)

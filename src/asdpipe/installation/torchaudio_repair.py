@@ -1,7 +1,10 @@
-"""Make torchaudio import beside a CPU build of PyTorch; do nothing where it imports.
+"""Make torchaudio import beside a CPU build of PyTorch.
 
 The registry's torchaudio is built for CUDA: its compiled extension does not load beside a CPU build. The package works
 without that file (only forced alignment and CTC decoding need it), so it is moved aside, in this environment only.
+
+Used at run time, all pure Python: ``functional.melscale_fbanks`` (autoencoder, CED), ``transforms.MelSpectrogram``
+(log-mel statistics), ``transforms.MFCC`` (candidates) and ``compliance.kaldi.get_mel_banks`` (BEATs, AudioMAE).
 """
 
 import importlib.util
@@ -9,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from asdpipe.errors import UserError
 
 EXTENSION = "_torchaudio*"
 ASIDE = ".aside"
@@ -22,8 +27,11 @@ def imports() -> bool:
 def repair(package: Path, works: Callable[[], bool] = imports) -> str:
     """Move the compiled extension aside when torchaudio does not import, and say what was done.
 
+    Args:
+        package: folder of torchaudio.
+
     Raises:
-        SystemExit: torchaudio does not import without its extension either; the extension is put back.
+        UserError: torchaudio does not import without its extension either; the extension is put back.
     """
     if works():
         return "torchaudio imports: nothing to repair"
@@ -38,17 +46,17 @@ def repair(package: Path, works: Callable[[], bool] = imports) -> str:
     message = (
         "torchaudio does not import, for another reason than its compiled extension: python -c 'import torchaudio'"
     )
-    raise SystemExit(message)
+    raise UserError(message)
 
 
-def main() -> None:
-    """Repair the torchaudio of the running interpreter's environment."""
+def repair_installed() -> str:
+    """Repair the torchaudio of the running interpreter's environment, and say what was done.
+
+    Raises:
+        UserError: as ``repair``; or torchaudio is not installed.
+    """
     spec = importlib.util.find_spec("torchaudio")
     if spec is None or spec.origin is None:
-        message = "torchaudio is not installed in this environment"
-        raise SystemExit(message)
-    sys.stdout.write(repair(Path(spec.origin).parent) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        message = "torchaudio is not installed in this environment: pip install 'asdpipe[train]'"
+        raise UserError(message)
+    return repair(Path(spec.origin).parent)
