@@ -1,10 +1,10 @@
-# make demo | make test | make slurm-test | make bench | make soak | make lint | make format | make docs | make setup
+# make demo | make test | make wheel-test | make slurm-test | make bench | make soak | make lint | make format | make docs | make setup
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 
-.PHONY: setup demo test slurm-test bench soak lint format docs
+.PHONY: setup demo test wheel-test slurm-test bench soak lint format docs
 
 setup: $(VENV)/.complete
 
@@ -27,6 +27,10 @@ demo: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
+
+# Run the first jobs of the demo from a wheel, in an environment that does not see this checkout.
+wheel-test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak tests/test_wheel.py
 
 # Start a SLURM of one node (Debian's packages; root); skipped with the reason where that is not possible. Stops after 45 minutes.
 slurm-test: setup

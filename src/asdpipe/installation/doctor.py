@@ -98,7 +98,8 @@ def _packages() -> Iterator[Finding]:
             continue
         wrong = [each for each in requirements if not _fits(each)]
         if not wrong:
-            yield Finding(what, "ok", ", ".join(f"{each.name} {_version(each.name)}" for each in requirements))
+            versions = ", ".join(f"{each.name} {_version(each.name)}" for each in requirements)
+            yield Finding(what, "ok", versions if extra else f"{_version('asdpipe')}, with {versions}")
         for each in wrong:
             version = _version(each.name)
             said = f"{version} is installed, {each.specifier} is needed" if version else "is not installed"
