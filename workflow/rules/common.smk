@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-# A checkout's package is used, also where only its dependencies are installed (conda). A wheel has these rules within
-# the package, without src/ beside them.
-SOURCE = Path(workflow.current_basedir).parents[1] / "src"
+# A checkout's package is used, also where only its dependencies are installed (conda). Rules of a wheel, or from an
+# address, have no src/ beside them.
+SOURCE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1] / "src"
 if SOURCE.is_dir():
     sys.path.insert(0, str(SOURCE))
 
