@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from asdpipe.errors import UserError
 from asdpipe.installation import commands as installation
 from asdpipe.monitor import commands
-from asdpipe.progress import SHOWN
+from asdpipe.progress import SHOWN, with_progress_file
 from asdpipe.steps import STEPS
 
 logger = logging.getLogger("asdpipe")
@@ -35,7 +35,7 @@ class StepGroup(TyperGroup):
         command_name, command, rest = super().resolve_command(ctx, args)
         for step in STEPS:
             if _command_name(step) == command_name:
-                command = _step_command(step)
+                command = _step_command(step, ctx.find_root().params["log"])
         return command_name, command, rest
 
 
@@ -48,14 +48,15 @@ def _command_name(step: str) -> str:
     return step.replace("_", "-")
 
 
-def _step_command(step: str) -> Any:
-    """Import a step and return its command."""
+def _step_command(step: str, log: str | None) -> Any:
+    """Import a step and return its command; beside the log it keeps a file that says how far it is."""
     from asdpipe.config.targets import targets
     from asdpipe.provenance.records import recorded
 
     function = getattr(importlib.import_module(f"asdpipe.steps.{step}"), step)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(_command_name(step))(recorded(function, targets))
+    run = recorded(function, targets)
+    single.command(_command_name(step))(with_progress_file(run, Path(log)) if log else run)
     return typer.main.get_command(single)
 
 

@@ -91,6 +91,7 @@ def train_epochs(
 
     with checkpoint.stoppable():
         for epoch in range(len(state.history) + 1, epochs + 1):
+            progress.epoch(epoch, epochs, state.last_losses(objective.names))
             first = (epoch - 1) * steps_per_epoch
             steps = list(draw(num_samples, order))
             done = len(state.losses)
@@ -107,14 +108,17 @@ def train_epochs(
             state.losses = losses[: number + 1].cpu()
             refuse_divergence(state, objective.names, clips, steps, learning_rate)
             if len(state.losses) == steps_per_epoch:
-                means = dict(zip(objective.names, state.losses.mean(dim=0).tolist(), strict=True))
-                last_rate = learning_rate(first + steps_per_epoch - 1)
-                state.end_epoch({"epoch": epoch, "loss": sum(means.values()), **means, "learning_rate": last_rate})
-                shown = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-                logger.info("epoch %d/%d: %s", epoch, epochs, shown)
+                end_epoch(state, objective.names, epochs, learning_rate(first + steps_per_epoch - 1))
             checkpoint.save(state)
     progress.close()
     return Trained(extractor.cpu().eval(), job.network, pd.DataFrame(state.history), [checkpoint])
+
+
+def end_epoch(state: TrainingState, names: Sequence[str], epochs: int, learning_rate: float) -> None:
+    """Add the mean losses of an epoch, and its last learning rate, to the history and the log."""
+    epoch, means = len(state.history) + 1, dict(zip(names, state.losses.mean(dim=0).tolist(), strict=True))
+    state.end_epoch({"epoch": epoch, "loss": sum(means.values()), **means, "learning_rate": learning_rate})
+    logger.info("epoch %d/%d: %s", epoch, epochs, ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()))
 
 
 def refuse_divergence(

@@ -128,6 +128,7 @@ class FrameTrainer:
         checkpoint.restore(state)
         progress = Progress("training", self.epochs - len(state.history), "epoch")
         for epoch in range(len(state.history) + 1, self.epochs + 1):
+            progress.epoch(epoch, self.epochs, state.last_losses(["loss", "validation_loss"]))
             model.train()
             chosen = list(shuffled(training, self.batch_size, rng))
             batches = (Batch(vectors.runs[vectors.row[rows].to(device)], rows, rows) for rows in chosen)

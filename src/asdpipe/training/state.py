@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,10 @@ class TrainingState:
         self.history.append(row)
         self.losses = self.losses[:0]
         self._save_order()
+
+    def last_losses(self, names: Sequence[str]) -> dict[str, float]:
+        """Return mean losses of the last finished epoch by name; none before the first has finished."""
+        return {name: self.history[-1][name] for name in names} if self.history else {}
 
     def _save_order(self) -> None:
         # The state before the epoch: a training that resumes within it makes all its batches again.
