@@ -24,6 +24,15 @@ include: "workflow/rules/tables.smk"
 onstart:
     refuse_read_only_results()
     refuse_missing_slurm()
+    note_planned_jobs()
+
+
+onsuccess:
+    planned_jobs.forget(Path("results"))
+
+
+onerror:
+    planned_jobs.forget(Path("results"))
 
 
 rule all:

@@ -26,6 +26,7 @@ from asdpipe.config.data import Download
 from asdpipe.config.targets import targets
 from asdpipe.config.reading import load_config
 from asdpipe.errors import UserError
+from asdpipe.monitor import planned_jobs
 from asdpipe.paper import published as paper
 from asdpipe.paper import top_m
 from asdpipe.plan import STAGE, Plan
@@ -81,6 +82,12 @@ def refuse_missing_slurm():
             "sbatch is not found (PATH), so SLURM takes no jobs from here: run on a login node of the cluster, after "
             "`module load slurm` or the like; or without --executor slurm and the slurm profile to compute on this machine"
         )
+
+
+def note_planned_jobs():
+    """Write down what is planned, for `asdpipe status`."""
+    needed = workflow.dag.needrun_jobs()
+    planned_jobs.note(Path("results"), [(job.rule.name, str(job.log[0])) for job in needed if job.log])
 
 
 refuse_disks()

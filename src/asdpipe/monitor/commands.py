@@ -153,5 +153,16 @@ def export(
     )
 
 
-ALL = (score, calibrate, explain_clip, compare, export)
+def status(
+    results: Annotated[Path, typer.Argument(help="Folder of the results of one or more runs.")] = Path("results"),
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, help="With --watch: seconds between two looks.")] = 2.0,
+) -> None:
+    """Show how far runs are: what is done, runs, waits or failed, from the files alone."""
+    from asdpipe.monitor.run_status_table import show
+
+    show(results, interval if watch else None)
+
+
+ALL = (score, calibrate, explain_clip, compare, export, status)
 """In the order of ``asdpipe --help``."""
