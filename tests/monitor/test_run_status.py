@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import socket
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from asdpipe.cli import app
 from asdpipe.errors import UserError
 from asdpipe.monitor import planned_jobs, run_status_table
 from asdpipe.monitor.run_status import SILENCE, Seed, last_lines, read_status
-from tests.conftest import TINY, run_snakemake
+from tests.conftest import ROOT, TINY, run_snakemake
 from tests.monitor.conftest import stage
 
 NOW = 2_000_000_000.0
@@ -217,3 +219,17 @@ def test_a_real_run_notes_its_plan_and_what_failed(tmp_path, results, write_clip
     assert [(job.rule, job.state) for job in status.others] == [("pack_clips", "failed")], done.stdout
     assert "1.wav" in " ".join(last_lines(status.others[0].log))
     assert not list(results.glob(".*"))
+
+
+def test_the_documented_commands_run(tmp_path, results, monkeypatch):
+    for folder in (results, tmp_path / "FOLDER/results"):
+        begin(folder, "demo/ba/seed0/stage1/logs/train.log")
+    monkeypatch.chdir(tmp_path)
+    # Ctrl-C at the first wait.
+    monkeypatch.setattr(run_status_table.time, "sleep", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    (commands,) = re.findall(r"```sh\n(asdpipe status.*?)```", (ROOT / "docs/operations.md").read_text(), flags=re.S)
+    assert len(commands.splitlines()) == 3
+    for line in commands.splitlines():
+        done = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])
+        assert done.exit_code == 0, done.output
+        assert "train" in done.output
