@@ -52,8 +52,12 @@ lint: setup
 	$(BIN)/snakemake --lint
 	$(BIN)/python tools/write_docs.py --check
 
+# Tables, pictures (Graphviz is needed where the rules have changed) and the site, in site/.
 docs: setup
 	$(BIN)/python tools/write_docs.py
+	$(BIN)/python -m tools.pictures
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html; with search: $(BIN)/python -m http.server -d site"
 
 format: setup
 	$(BIN)/ruff check --fix
