@@ -21,6 +21,8 @@ demo: setup
 	$(BIN)/snakemake --cores $(CORES) results/stage5/auc.csv
 	@$(BIN)/asdpipe table results/demo/raw_logmel/seed0/stage1/auc.csv results/stage1/auc.csv results/stage2/auc.csv \
 		results/stage3/auc.csv results/stage4/auc.csv results/stage5/auc.csv
+	$(BIN)/snakemake --cores $(CORES) results/report.html
+	@echo "report, for a browser:    results/report.html"
 	@echo "AUC, as printed above:    results/stage{1..5}/auc.csv"
 	@echo "score of every test clip: results/stage5/scores.csv"
 	@echo "next:                     $(BIN)/asdpipe explain results/stage5/auc.csv; your own machines, DCASE: README.md"

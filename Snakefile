@@ -3,6 +3,9 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
+report: "workflow/report/workflow.rst"
+
+
 # A file given with --configfile stands alone, so that the demo's small settings never leak into another run.
 if not workflow.overwrite_configfiles:
 
@@ -19,6 +22,7 @@ include: "workflow/rules/select.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/submission.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/report.smk"
 
 
 onstart:

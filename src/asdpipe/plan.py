@@ -4,6 +4,7 @@ A result that several methods have in common is made once, in the folder of its 
 """
 
 from functools import cache
+from pathlib import Path
 
 from asdpipe.config.base import as_json
 from asdpipe.config.checks import check_method
@@ -12,6 +13,7 @@ from asdpipe.config.schema import Config
 from asdpipe.config.steps import POOL_STEPS, step_settings
 from asdpipe.data_plan import DataPlan, Inputs
 from asdpipe.errors import UserError
+from asdpipe.report.runs import find_runs, report_files, shown_run
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
 
@@ -369,6 +371,18 @@ class Plan(DataPlan):
     def scoring(self, dataset: str) -> str:
         """Return the formula of the official score."""
         return self.dataset(dataset).official
+
+    def report(self) -> list[str]:
+        """Return what a report is made from: what is there of the configured data set.
+
+        Absolute paths are nobody's output to Snakemake, so that a report makes nothing again.
+
+        Raises:
+            UserError: no run is finished.
+        """
+        results, dataset = Path("results").absolute(), self.config.dataset
+        shown_run(find_runs(results, dataset), self.config.method)
+        return [str(file) for file in report_files(results, dataset)]
 
     def submission(self, dataset: str, method: str, seed: str, stage: str) -> Inputs:
         """Return what a submission is made from."""

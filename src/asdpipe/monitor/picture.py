@@ -10,6 +10,7 @@ from asdpipe.artifacts.files import written
 from asdpipe.data.audio import FULL_SCALE, SAMPLE_RATE
 from asdpipe.method.occlusion import hz_to_mel, mel_to_hz
 from asdpipe.monitor.explanation import Explanation
+from asdpipe.monitor.model import Samples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def draw(explanation: Explanation, title: str) -> "Figure":
     frequency, time = explanation.grid
     # Frequencies are drawn in mel: bands are equally high.
     extent = (time[0], time[-1], float(hz_to_mel(frequency[0])), float(hz_to_mel(frequency[-1])))
-    levels = _spectrogram(explanation)
+    levels = spectrogram(explanation.samples)
     loudest = levels.max()
     settings = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
     image = above.imshow(levels, cmap="magma", vmin=loudest - SHOWN_RANGE, vmax=loudest, **settings)
@@ -66,12 +67,12 @@ def draw(explanation: Explanation, title: str) -> "Figure":
     return figure
 
 
-def _spectrogram(explanation: Explanation) -> NDArray[np.float64]:
-    """Return the levels of the recording in dB, (ROWS, frames), from low to high; rows are equally wide in mel."""
+def spectrogram(recording: Samples) -> NDArray[np.float64]:
+    """Return the levels of a recording in dB, (ROWS, frames), from low to high; rows are equally wide in mel."""
     from scipy.signal import ShortTimeFFT
     from scipy.signal.windows import hann
 
-    samples = explanation.samples / FULL_SCALE
+    samples = recording / FULL_SCALE
     transform = ShortTimeFFT(hann(WINDOW, sym=False), HOP, SAMPLE_RATE)
     power = transform.spectrogram(np.pad(samples, (0, max(0, WINDOW - len(samples)))))
     centres = (np.arange(ROWS) + 0.5) / ROWS * hz_to_mel(SAMPLE_RATE / 2)

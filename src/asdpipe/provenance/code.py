@@ -245,7 +245,7 @@ def _is_target_table(node: ast.stmt) -> bool:
 def _data_digests(nodes: Iterable[ast.AST]) -> list[str]:
     """Return the digests of the package's data files that the nodes name, relative to the package."""
     texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    files = sorted(PACKAGE / text for text in texts if text.endswith((".csv", ".yaml")))
+    files = sorted(PACKAGE / text for text in texts if text.endswith((".csv", ".yaml", ".j2", ".css", ".js")))
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
 
 

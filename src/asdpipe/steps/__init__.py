@@ -26,6 +26,7 @@ STEPS = {
     "pseudo_label": "Cluster the embeddings of the training clips.",
     "evaluate": "Write the metrics of one seed, in percent.",
     "summarize": "Write mean and variance of the AUC over the seeds, and the score of every test clip.",
+    "report": "Write a report of the results that are there.",
     "write_submission": "Write anomaly scores and decisions of the test clips in DCASE's format.",
     "write_paper_table": "Write a table of the paper with our results beside the published ones.",
     "write_top_m_table": "Write a table of the Top-M paper with our results beside the published ones.",
