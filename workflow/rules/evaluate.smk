@@ -34,8 +34,18 @@ rule summarize:
     input:
         unpack(planned(PLAN.summarize)),
     output:
-        auc="results/stage{stage}/auc.csv",
-        table="results/stage{stage}/scores.csv",
+        auc=report(
+            "results/stage{stage}/auc.csv",
+            caption="../report/auc.rst",
+            category="Results",
+            labels={"stage": "{stage}", "table": "AUC"},
+        ),
+        table=report(
+            "results/stage{stage}/scores.csv",
+            caption="../report/scores.rst",
+            category="Results",
+            labels={"stage": "{stage}", "table": "scores"},
+        ),
     log:
         "results/stage{stage}/logs/summarize.log",
     benchmark:

@@ -5,7 +5,12 @@ rule write_paper_table:
     input:
         unpack(planned(TABLES.inputs)),
     output:
-        csv="results/tables/table{table}.csv",
+        csv=report(
+            "results/tables/table{table}.csv",
+            caption="../report/paper_table.rst",
+            category="Tables of the papers",
+            labels={"table": "{table}"},
+        ),
         markdown="results/tables/table{table}.md",
     log:
         "results/tables/logs/table{table}.log",
@@ -58,7 +63,12 @@ rule write_top_m_table:
     input:
         unpack(planned(TABLES.top_m_inputs)),
     output:
-        csv="results/tables/topm_{backbone}.csv",
+        csv=report(
+            "results/tables/topm_{backbone}.csv",
+            caption="../report/top_m_table.rst",
+            category="Tables of the papers",
+            labels={"table": "Top-M, {backbone}"},
+        ),
         markdown="results/tables/topm_{backbone}.md",
     log:
         "results/tables/logs/topm_{backbone}.log",
