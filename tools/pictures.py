@@ -19,6 +19,8 @@ from pathlib import Path
 import networkx
 import yaml
 
+from tests.test_architecture import LEVELS, MODULES, RULES, SHARED
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src/asdpipe"
 DOT, DAG, HOUSE = ROOT / "docs/dag.dot", ROOT / "docs/dag.svg", ROOT / "docs/house.svg"
@@ -51,9 +53,10 @@ TARGETS = [
     "results/tables/table2.csv",
     "results/tables/topm_audio_mae.csv",
 ]
+# Not in the graph: it reads what is there, whatever made it.
+ON_REQUEST = {"report"}
 # The rule that begins a stage.
 FIRST = "train"
-RULE = re.compile(r"^rule (\w+):\n((?:[ \t]+.*\n|\n|#.*\n)*)", flags=re.M)
 STYLE = """    rankdir=LR; bgcolor=white; nodesep=0.2; ranksep=0.35;
     node [shape=box, style="rounded,filled", fillcolor="#eef3fa", color="#4a6fa5", fontname="Helvetica", fontsize=11];
     edge [color="#707070", fontname="Helvetica", fontsize=9];
@@ -64,12 +67,11 @@ NEXT = 'constraint=false, color="#c0392b", style=dashed'
 
 def outputs() -> dict[str, list[str]]:
     """Return the outputs of every rule, as they are written."""
-    texts = "".join(file.read_text(encoding="utf-8") + "\n" for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
     found = {}
-    for name, body in RULE.findall(texts):
+    for name, body in RULES.items():
         block = re.search(r"^    output:\n((?:        .*\n)+)", body, flags=re.M)
-        # Not captions and labels of Snakemake's report.
-        found[name] = re.findall(r'"((?:results|\{STAGE\})/[^"]+)"', block[1]) if block else []
+        # Captions and categories of snakemake --report are no files.
+        found[name] = re.findall(r'"((?:results/|\{STAGE\})[^"]*)"', block[1]) if block else []
     return found
 
 
@@ -142,32 +144,18 @@ def draw_dag() -> None:
 
 # ---------------------------------------------------------------- rooms
 
-# From the top: rooms import only from those below them (tests/test_architecture.py).
-ROOMS = (
-    *("cli", "installation", "table_plan", "plan", "data_plan", "steps", "report", "monitor", "config", "provenance"),
-    *("paper", "training", "models", "method", "data", "artifacts"),
-)
-# Modules for all rooms, on which the house stands.
-GROUND = ("errors", "progress", "imports")
+# From the top, without __main__.
+ROOMS = LEVELS[1:]
 ROW, CELL, LEFT, NAME, TOP = 30, 24, 10, 560, 96
-
-
-def room_of(module: str) -> str:
-    """Return the room of a module of the package; the package itself is none."""
-    return module.split(".")[1] if module.startswith("asdpipe.") else ""
 
 
 def imports() -> dict[str, set[str]]:
     """Return the rooms that each room imports from, also within functions."""
     found: dict[str, set[str]] = {room: set() for room in ROOMS}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        room = file.relative_to(PACKAGE).with_suffix("").parts[0]
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [f"asdpipe.{alias.name}" for alias in node.names] if names == ["asdpipe"] else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if room in found:
-                found[room] |= {room_of(name) for name in names} - {"", room}
+    for module, imported in MODULES.items():
+        room = module.split(".")[1]
+        if room in found:
+            found[room] |= {name.split(".")[1] for name in imported} - {room}
     return found
 
 
@@ -216,7 +204,7 @@ def house(used: Mapping[str, set[str]], words: Mapping[str, str]) -> str:
     parts.append(
         f'<rect x="{LEFT}" y="{y}" width="{width - 2 * LEFT}" height="{ROW - 4}" rx="5" fill="#f3efe6" stroke="#876"/>'
     )
-    text(LEFT + 10, y + 18, f"for all rooms: {', '.join(GROUND)}")
+    text(LEFT + 10, y + 18, f"for all rooms: {', '.join(sorted(SHARED))}")
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -34,6 +34,14 @@ use rule * from pipeline
 
 onstart:
     pipeline.onstart()
+
+
+onsuccess:
+    pipeline.onsuccess()
+
+
+onerror:
+    pipeline.onerror()
 '''
 
 
