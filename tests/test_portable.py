@@ -56,7 +56,8 @@ def scripts() -> Iterator[tuple[str, str]]:
 
 def gnu(text: str) -> list[str]:
     """Return what a text runs that macOS does not know, comments aside, and what to write instead."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    # Commands that install Debian's packages run nowhere else.
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#") and "apt-get" not in line]
     searched = [(re.search(pattern, line), instead) for line in lines for pattern, instead in GNU.items()]
     return [f"{found[0]}: {instead}" for found, instead in searched if found]
 
