@@ -133,7 +133,8 @@ def test_a_killed_step_of_this_machine_has_failed_at_once(results, monkeypatch):
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "null", "\0", '{"state": "running"}', *(
-        json.dumps(RUNNING | change) for change in ({"done": -1}, {"rate": float("nan")}, {"losses": 3}, {"pid": "x"})
+        json.dumps(RUNNING | change) for change in (
+            {"done": -1}, {"total": 10**400}, {"rate": float("nan")}, {"losses": 3}, {"pid": "x"})
     )],
 )  # fmt: skip
 def test_damaged_files_are_no_end(results, monkeypatch, content):
@@ -147,10 +148,14 @@ def test_odd_names_and_values_are_shown_as_they_are(results, monkeypatch):
     begin(
         results, "[red]a b/ba[bold]/seed0/stage1/logs/train.log", losses={"[bold]": 1.0}, rate=0, pid=10**30, host="[x]"
     )
+    # What a terminal acts on, and what is no text.
+    begin(results, "a\x1b[2J/b\udcff/seed0/stage1/logs/train.log", rate=1e-300, started=-1e300)
     write(results / "demo/ba/seedling/stage1/logs/train.progress.json", json.dumps(RUNNING))
     write(results / "demo/ba/seed0/stage1")
     text = shown(results, monkeypatch)
     assert "[red]a b ba[bold] 0 train 4/12" in text
+    assert "a?[2J b? 0 train 4/12" in text
+    assert " years years node 7" in text
     assert "[bold] 1.000 30/90 batch 0.0 batch/s 4 min [x]" in text
 
 

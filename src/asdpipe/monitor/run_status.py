@@ -17,6 +17,8 @@ SILENCE = 180.0
 # What is read of the end of a log, in bytes.
 TAIL = 8192
 LINES = 6
+# Larger numbers are damage.
+MOST = 2**53
 
 # Logs lie in these folders: those of stages, and of everything else. No folder of recordings is listed.
 STAGES = "*/*/seed*/stage*"
@@ -34,8 +36,8 @@ class Progress(BaseModel):
     pid: int
     started: float = Field(allow_inf_nan=False)
     task: str = ""
-    done: int = Field(0, ge=0)
-    total: int = Field(0, ge=0)
+    done: int = Field(0, ge=0, lt=MOST)
+    total: int = Field(0, ge=0, lt=MOST)
     unit: str = ""
     rate: float = Field(0.0, ge=0, allow_inf_nan=False)
     epoch: int | None = None

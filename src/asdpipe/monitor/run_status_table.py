@@ -17,6 +17,8 @@ from asdpipe.monitor.run_status import Job, Stage, Status, last_lines, read_stat
 STYLES = {"failed": "bold red", "silent": "yellow", "running": "bold cyan", "waiting": "dim", "done": "green"}
 # Failed jobs whose logs are shown.
 MOST_LOGS = 5
+# In s; nothing takes so long, but a damaged file may say so.
+LONGEST = 1e9
 
 
 def show(results: Path, interval: float | None) -> None:
@@ -48,11 +50,11 @@ def tables(results: Path, status: Status) -> RenderableType:
     for job in failed[:MOST_LOGS]:
         was_killed = job.state == "failed" and job.progress and job.progress.state == "running"
         word = "killed" if was_killed else job.state
-        parts.append(Text.assemble((f"{word}: ", STYLES[job.state]), str(job.log)))
-        parts += [Text(f"  {line}", style="dim") for line in last_lines(job.log)]
+        parts.append(Text.assemble((f"{word}: ", STYLES[job.state]), _text(job.log)))
+        parts += [_text(f"  {line}", "dim") for line in last_lines(job.log)]
     if len(failed) > MOST_LOGS:
         parts.append(Text(f"and {len(failed) - MOST_LOGS} more", style=STYLES["failed"]))
-    parts.append(Text(_summary(results, status)))
+    parts.append(_text(_summary(results, status)))
     return Group(*parts)
 
 
@@ -63,7 +65,7 @@ def _stages(status: Status) -> Table:
         table.add_column(name)
     for seed, stages in sorted(status.stages.items()):
         cells = [_cell(stages[number]) if number in stages else Text("") for number in numbers]
-        table.add_row(Text(seed.dataset), Text(seed.method), str(seed.seed), *cells)
+        table.add_row(_text(seed.dataset), _text(seed.method), str(seed.seed), *cells)
     return table
 
 
@@ -79,7 +81,7 @@ def _cell(stage: Stage) -> Text:
         else:
             words = [f"{state}: {job.rule}" for job in jobs[:1]]
         if words:
-            return Text(", ".join(words), style=STYLES[state])
+            return _text(", ".join(words), STYLES[state])
     return Text(stage.reached or "done", style=STYLES["done"] if stage.reached == "done" else "")
 
 
@@ -98,7 +100,7 @@ def _jobs(results: Path, jobs: Sequence[Job]) -> Table:
         table.add_column(name, overflow="fold")
     for job in jobs:
         place = job.log.relative_to(results)
-        where = Text(f"{place.parent.parent} {place.stem}", style=STYLES[job.state])
+        where = _text(f"{place.parent.parent} {place.stem}", STYLES[job.state])
         progress = job.progress
         if job.state == "silent":
             table.add_row(where, Text(f"no sign of life for {_short(job.silence)}", style=STYLES["silent"]))
@@ -109,18 +111,25 @@ def _jobs(results: Path, jobs: Sequence[Job]) -> Table:
             table.add_row(
                 where,
                 f"{progress.epoch}/{progress.epochs}" if progress.epochs else "",
-                Text(", ".join(f"{loss} {value:.3f}" for loss, value in progress.losses.items())),
-                Text(f"{progress.done}/{progress.total} {progress.unit}") if of_task else "",
-                Text(f"{progress.rate:.1f} {progress.unit}/s") if of_task else "",
+                _text(", ".join(f"{loss} {value:.3f}" for loss, value in progress.losses.items())),
+                _text(f"{progress.done}/{progress.total} {progress.unit}" if of_task else ""),
+                _text(f"{progress.rate:.1f} {progress.unit}/s" if of_task else ""),
                 "" if progress.seconds_left is None else _short(progress.seconds_left),
                 _short(time.time() - progress.started),
-                Text(progress.host),
+                _text(progress.host),
             )
     return table
 
 
+def _text(words: object, style: str = "") -> Text:
+    """Return text as it is, without markup; what a terminal would act on, or cannot show, is a question mark."""
+    return Text("".join(each if each.isprintable() else "?" for each in str(words)), style=style)
+
+
 def _short(seconds: float) -> str:
     """Return a duration as text, e.g. "3 min"."""
+    if seconds > LONGEST:
+        return "years"
     if seconds < 100:
         return f"{max(seconds, 0):.0f} s"
     if seconds < 6000:
