@@ -143,6 +143,8 @@ def test_players_play_by_button_point_and_keyboard(browser, of_run):
     page.locator(".clips summary").first.press("Enter")
     scores = page_data(of_run.read_text())["scores"]
     first = page.locator(".clips").first
+    # Filled once it opens.
+    first.locator("tr").last.wait_for()
     assert first.locator("tr").count() == 1 + sum(row["machine"] == "fan" for row in scores)
     assert first.locator(".play").count() == first.locator("tr").count() - 1
     assert problems == []
@@ -169,7 +171,9 @@ def test_names_that_attack_it_are_text(browser, badly_named):
     assert page.locator("script").count() == 5
     for summary in page.locator(".clips summary").all():
         summary.press("Enter")
-    assert HOSTILE in page.locator(".clips").first.inner_text()
+    first = page.locator(".clips").first
+    first.locator("tr").last.wait_for()
+    assert HOSTILE in first.inner_text()
     # Tooltips are HTML, too.
     page.locator("[data-chart=map] .mark-symbol.role-mark path").first.dispatch_event("pointermove")
     page.wait_for_selector("#vg-tooltip-element", state="attached")

@@ -18,11 +18,10 @@ rule report:
         runtime=growing(30),
     params:
         code=code("report"),
-        folder="results",
         dataset=CONFIG.dataset,
         method=CONFIG.method,
     message:
         "Writing the report of what is there of {params.method} on {params.dataset}, log: {log}"
     shell:
-        "python -m asdpipe --log {log} step report --results {params.folder} --dataset {params.dataset} "
+        "python -m asdpipe --log {log} step report --results results --dataset {params.dataset} "
         "--method {params.method} --page {output.page}"

@@ -148,15 +148,14 @@ def roc_chart(curves: Sequence[tuple[str, pd.DataFrame]], points: Sequence[Spec]
     ends = alt.InlineData([{"false": 0, "true": 0}, {"false": 1, "true": 1}])
     diagonal = alt.Chart(ends).mark_line(color=INK, opacity=0.5, strokeDash=[2, 4], strokeWidth=1).encode(x=x, y=y)
     names = [name for name, _ in curves]
+    legend = _legend("stroke") if len(names) > 1 else None
     lines = (
         alt.Chart(_records(data))
         .mark_line(strokeWidth=2)
         .encode(
             **{"x": x, "y": y, "order": "order:Q"},
-            color=alt.Color(
-                "seed:N", sort=names, scale=_scale(names, COLOURS), legend=_legend("stroke") if len(names) > 1 else None
-            ),
-            strokeDash=_dash("seed", names, "stroke"),
+            color=alt.Color("seed:N", sort=names, scale=_scale(names, COLOURS), legend=legend),
+            strokeDash=_dash("seed", names, legend),
         )
     )
     at_limit = (
@@ -247,7 +246,7 @@ def losses_chart(losses: pd.DataFrame) -> Spec:
         color=colour,
         detail="line:N",
     )
-    lines = base.mark_line(strokeWidth=2).encode(strokeDash=_dash("stage", stages, "stroke"))
+    lines = base.mark_line(strokeWidth=2).encode(strokeDash=_dash("stage", stages, _legend("stroke")))
     tips = [alt.Tooltip(each) for each in ("stage:N", "seed:Q", "epoch:Q", "loss:Q")]
     points = base.mark_point(size=20, filled=True, opacity=1).encode(tooltip=tips)
     return _spec(lines + points, "Training loss", 240)
@@ -300,8 +299,7 @@ def _shape(field: str, names: Sequence[str]) -> alt.Shape:
     return alt.Shape(f"{field}:N", sort=list(names), scale=_scale(names, SHAPES), legend=_legend())
 
 
-def _dash(field: str, names: Sequence[str], symbols: str = "circle") -> alt.StrokeDash:
-    legend = None if len(names) < 2 else _legend(symbols)
+def _dash(field: str, names: Sequence[str], legend: alt.Legend | None) -> alt.StrokeDash:
     return alt.StrokeDash(f"{field}:N", sort=list(names), scale=_scale(names, DASHES), legend=legend)
 
 

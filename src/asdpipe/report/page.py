@@ -10,11 +10,10 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import asdpipe
 from asdpipe.report import pictures
 from asdpipe.report.content import Report, machine_metrics
 
-PACKAGE = Path(asdpipe.__file__).parent
+PACKAGE = Path(__file__).parent.parent
 # Within the package; the digest of the step's code covers them, as they are named here.
 TEMPLATE, STYLE, SCRIPT = "report/page/report.html.j2", "report/page/report.css", "report/page/report.js"
 # In a script element, these would end it or are not JavaScript.
@@ -25,7 +24,7 @@ def render(report: Report) -> str:
     """Return the page of a report."""
     loader = FileSystemLoader(PACKAGE)
     environment = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"number": number, "percent": percent}
+    environment.filters["number"] = number
     return environment.get_template(TEMPLATE).render(
         report=report,
         machine_metrics=machine_metrics,
@@ -48,11 +47,6 @@ def as_json(value: Any) -> Markup:
 def number(value: float | None, digits: int = 1) -> str:
     """Return a number for people; an en dash where it is missing."""
     return "\N{EN DASH}" if value is None or math.isnan(value) else f"{round(value, digits) + 0:.{digits}f}"
-
-
-def percent(count: int, of: int) -> str:
-    """Return a share in words."""
-    return f"{count} of {of} ({100 * count / of:.0f} %)" if of else "\N{EN DASH}"
 
 
 @cache

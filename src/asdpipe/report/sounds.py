@@ -61,9 +61,13 @@ class Sounds:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.files: list[str] = []
         """In base64."""
-        self.left_out = 0
         self._room = most_bytes
-        self._numbers: dict[tuple[int, str], int] = {}
+        self._numbers: dict[tuple[int, str], int | None] = {}
+
+    @property
+    def left_out(self) -> int:
+        """How many clips had no room."""
+        return list(self._numbers.values()).count(None)
 
     def add(self, audio: Audio, clip_id: str | None) -> int | None:
         """Return the number of a clip's sound; None: its audio is not there, or there is no more room."""
@@ -72,13 +76,16 @@ class Sounds:
         key = (id(audio), clip_id)
         if key not in self._numbers:
             encoded = base64.b64encode(mp3(audio.samples(clip_id))).decode() if self._room > 0 else ""
-            if not encoded or len(encoded) > self._room:
-                self.left_out += 1
-                return None
-            self._room -= len(encoded)
-            self._numbers[key] = len(self.files)
-            self.files.append(encoded)
+            fits = 0 < len(encoded) <= self._room
+            self._numbers[key] = len(self.files) if fits else None
+            if fits:
+                self._room -= len(encoded)
+                self.files.append(encoded)
         return self._numbers[key]
+
+    def number(self, audio: Audio, clip_id: str) -> int | None:
+        """Return the number of a sound that was added; None: it has none."""
+        return self._numbers.get((id(audio), clip_id))
 
 
 def mp3(samples: Samples) -> bytes:

@@ -72,7 +72,8 @@ def _action(results: Results, clips: Clips) -> str:
             "these thresholds promise no rate of false alarms: give asdpipe calibrate new normal recordings for limits "
             "that do"
         )
-    return f"Next: {'; '.join(actions[:2])}."
+    said = "; ".join(actions[:2])
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _actions(results: Results) -> Iterator[str]:
