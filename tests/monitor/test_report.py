@@ -105,7 +105,7 @@ def test_it_opens_with_what_to_use_what_it_does_and_what_to_do(report):
     missed = int(((part.is_normal == False) & (part.score <= 1)).sum())  # noqa: E712
     assert f"{int((part.is_normal & (part.score > 1)).sum())} of 24" in report.answer.alarms
     assert f"misses {missed} of 24" in report.answer.alarms
-    assert "give asdpipe calibrate new normal recordings" in report.answer.action
+    assert any(each in report.answer.action for each in ("asdpipe calibrate", "more of them"))
 
 
 def test_every_seed_has_a_roc_curve(report, page):

@@ -60,7 +60,9 @@ def results_chart(means: pd.DataFrame, systems: Sequence[str], split: str) -> Sp
         x=alt.X("auc:Q", **x), shape=_shape("system", systems), tooltip=tips
     )
     chance = (
-        alt.Chart(alt.InlineData([{"at": 50}])).mark_rule(strokeDash=[4, 4], color=INK, opacity=0.6).encode(x="at:Q")
+        alt.Chart(alt.InlineData([{"at": 50}]))
+        .mark_rule(strokeDash=[4, 4], color=INK, opacity=0.6)
+        .encode(x=alt.X("at:Q", **x))
     )
     drawn = chance + points
     if deviation.notna().any():

@@ -72,8 +72,9 @@ def _action(results: Results, clips: Clips) -> str:
             "these thresholds promise no rate of false alarms: give asdpipe calibrate new normal recordings for limits "
             "that do"
         )
-    said = "; ".join(actions[:2])
-    return f"{said[0].upper()}{said[1:]}."
+    actions = actions or ["listen to the mistakes below, and record more test clips of that kind"]
+    text = f"{'; '.join(actions[:2])}."
+    return text[0].upper() + text[1:]
 
 
 def _actions(results: Results) -> Iterator[str]:
