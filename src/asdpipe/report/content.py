@@ -12,8 +12,17 @@ import pandas as pd
 from asdpipe import __version__
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.errors import UserError
-from asdpipe.report import charts, pictures
-from asdpipe.report.charts import Spec
+from asdpipe.report import pictures
+from asdpipe.report.charts import (
+    Spec,
+    histogram,
+    labels_chart,
+    losses_chart,
+    map_chart,
+    results_chart,
+    roc_chart,
+    times_chart,
+)
 from asdpipe.report.clips import ANOMALOUS, NORMAL, Clips, read_clips
 from asdpipe.report.embedding_map import make_map
 from asdpipe.report.listen import Heard, choose, explained
@@ -153,14 +162,14 @@ def _charts(report: Report, seeds: list[Run]) -> Iterator[tuple[str, Spec]]:
     if table.has_labels:
         for split in sorted(set(table.means.split)):
             if table.means[table.means.split == split].auc.notna().any():
-                yield f"auc-{split}", charts.results_chart(table.means, table.systems, split)
+                yield f"auc-{split}", results_chart(table.means, table.systems, split)
     others = list(_other_seeds(report, seeds))
     for number, machine in enumerate(clips.machines):
         part = clips.of(machine)
-        yield f"histogram-{number}", charts.histogram(part, machine)
+        yield f"histogram-{number}", histogram(part, machine)
         if {NORMAL, ANOMALOUS} <= set(part.label):
             several = [(f"seed {each.run.seed}", roc(each.of(machine))) for each in (clips, *others)]
-            yield f"roc-{number}", charts.roc_chart(several, [_at_limit(part)], machine)
+            yield f"roc-{number}", roc_chart(several, [_at_limit(part)], machine)
     last = max((each.stage for each in report.handed.selected), default=None)
     rows = [
         {"machine": each.machine, "label": label, "clips": count}
@@ -169,11 +178,11 @@ def _charts(report: Report, seeds: list[Run]) -> Iterator[tuple[str, Spec]]:
         for label, count in each.labels
     ]
     if rows and last is not None:
-        yield "labels", charts.labels_chart(rows, last)
+        yield "labels", labels_chart(rows, last)
     if len(report.process.losses):
-        yield "losses", charts.losses_chart(report.process.losses)
+        yield "losses", losses_chart(report.process.losses)
     if len(report.process.steps):
-        yield "times", charts.times_chart(report.process.steps)
+        yield "times", times_chart(report.process.steps)
 
 
 def _other_seeds(report: Report, seeds: list[Run]) -> Iterator[Clips]:
@@ -221,7 +230,7 @@ def _add_map(report: Report) -> None:
         sound = report.sounds.add(clips.audio, row.clip_id)
         points.append({**place, **words, "name": row.clip_id, "sound": sound, "score": float(row.score)})
     machines = sorted(found.own_share)
-    report.charts["map"] = charts.map_chart(points, fields, machines if len(machines) > 1 else [])
+    report.charts["map"] = map_chart(points, fields, machines if len(machines) > 1 else [])
     report.points = sorted((str(each["name"]), each["sound"]) for each in points)
     some = f" A part of {found.clips} clips is shown." if len(points) < found.clips else ""
     own = ", ".join(f"{name} {share:.0f} %" for name, share in sorted(found.own_share.items()))

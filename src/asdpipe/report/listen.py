@@ -1,5 +1,6 @@
 """Part 3: the clips to listen to, and why they have their scores."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 MOST_ANOMALOUS, MISSED, FALSE_ALARM = "most anomalous", "missed", "false alarm"
 # Most clips in all, and of those with a map.
 MOST_CLIPS, MOST_EXPLAINED = 36, 18
-# Explaining a clip of the demo takes half a second, but with a large network on a CPU minutes: no more are begun then.
-LONGEST_SECONDS = 120.0
+# Explaining a clip of the demo takes half a second, but with a large network on a CPU minutes: no more are begun then,
+# so that a report takes a minute at most, or as long as a single clip.
+LONGEST_SECONDS = 25.0
 # Of each kind and machine type; more of clips without labels, as they have one kind only.
 EACH, UNLABELLED = 1, 3
 
@@ -79,19 +81,26 @@ def explained(chosen: list[Heard], clips: Clips, device: Literal["auto", "cpu", 
         detector = load_detector(clips.made.file.parent, device)
     except (UserError, OSError) as error:
         return chosen, f"Maps are missing: {error}"
-    found: list[Heard] = []
-    notes, end = [], monotonic() + LONGEST_SECONDS
-    for number, each in enumerate(chosen):
+    found, notes, end = list(chosen), [], monotonic() + LONGEST_SECONDS
+    for number, row in enumerate(_in_turn(chosen)):
         if number >= MOST_EXPLAINED or monotonic() > end:
-            notes.append(f"The first {number} clips have a map; asdpipe explain-clip makes that of others.")
-            found += chosen[number:]
+            notes.append(f"{number} of {len(chosen)} clips have a map; asdpipe explain-clip makes that of others.")
             break
         try:
-            found.append(_explained(each, clips, detector))
+            found[row] = _explained(chosen[row], clips, detector)
         except UserError as error:
-            notes.append(f"{each.clip_id} has no map: {error}")
-            found.append(each)
+            notes.append(f"{chosen[row].clip_id} has no map: {error}")
     return found, " ".join(notes)
+
+
+def _in_turn(chosen: list[Heard]) -> list[int]:
+    """Return the rows of clips, those of all machine types in turn."""
+    before: Counter[str] = Counter()
+    turns = []
+    for each in chosen:
+        turns.append(before[each.machine])
+        before[each.machine] += 1
+    return sorted(range(len(chosen)), key=lambda row: turns[row])
 
 
 def _explained(heard: Heard, clips: Clips, detector: "Detector") -> Heard:
