@@ -11,7 +11,7 @@ import pytest
 
 from asdpipe.report.content import gather
 from asdpipe.report.page import render
-from tests.conftest import run_snakemake
+from tests.conftest import ROOT, SHARED, run_snakemake
 from tests.monitor.conftest import stage
 from tests.monitor.reported import DATASET
 from tests.monitor.test_report import HOSTILE, page_data, written
@@ -148,6 +148,38 @@ def test_players_play_by_button_point_and_keyboard(browser, of_run):
     assert first.locator("tr").count() == 1 + sum(row["machine"] == "fan" for row in scores)
     assert first.locator(".play").count() == first.locator("tr").count() - 1
     assert problems == []
+
+
+def test_the_report_of_the_demo(browser):
+    page = ROOT / "results/report.html"
+    if not page.exists():
+        pytest.skip(f"{page} is not there: make demo makes it")
+    assert_it_works(browser, page)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared recordings are not there ({SHARED})")
+def test_the_report_of_real_recordings(browser, tmp_path):
+    settings = ["seeds=[0]", "training={epochs: 2, source_per_batch: 16, target_per_batch: 4}", f"data_root={SHARED}"]
+    config = ["--configfile", str(ROOT / "config/real-mini.yaml"), "--config", *settings, "method=ba_ps"]
+    for targets in (["results/stage2/auc.csv"], ["results/report.html"]):
+        done = run_snakemake(tmp_path, *config, "--", *targets)
+        assert done.returncode == 0, done.stdout
+    assert_it_works(browser, tmp_path / "results/report.html")
+
+
+def assert_it_works(browser, file: Path) -> None:
+    """Open a report on a screen and on a phone: charts are drawn, sounds play, and nothing is fetched."""
+    assert file.stat().st_size < LARGEST
+    for kind in ({"viewport": {"width": 1200, "height": 900}}, PHONE):
+        page, problems = opened(browser, file, **kind)
+        marks = dict(drawn(page))
+        assert marks.keys() == page_data(file.read_text(), "charts").keys()
+        assert min(marks.values()) > 0, marks
+        page.locator(".card .play").first.click()
+        plays(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= kind["viewport"]["width"]
+        assert problems == []
 
 
 def test_it_fits_a_phone_and_is_dark_there(browser, of_run):
