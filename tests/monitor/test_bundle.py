@@ -17,9 +17,10 @@ from asdpipe.cli import app
 from asdpipe.errors import UserError
 from asdpipe.models.onnx_files import write_onnx
 from asdpipe.monitor.command import recordings
-from asdpipe.monitor.detector import Detector, Result, Row
+from asdpipe.monitor.detector import Detector
 from asdpipe.monitor.export import agree, difference, export
 from asdpipe.monitor.manifest import OWN_DIGEST
+from asdpipe.monitor.rows import Result, Row
 from tests.conftest import ROOT
 from tests.fuzz import audio
 from tests.monitor.conftest import KINDS, clips_of_test, stage

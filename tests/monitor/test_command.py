@@ -18,7 +18,7 @@ from asdpipe.artifacts.tables import read_table
 from asdpipe.cli import app
 from asdpipe.errors import UserError
 from asdpipe.monitor.command import most_anomalous_first, recordings, score
-from asdpipe.monitor.detector import Result, Row
+from asdpipe.monitor.rows import Result, Row
 from tests.conftest import run_asdpipe
 from tests.monitor.conftest import clips_of_test, stage
 

@@ -12,7 +12,8 @@ import soxr
 import asdpipe
 from asdpipe.artifacts.tables import read_table
 from asdpipe.errors import UserError
-from asdpipe.monitor.detector import Detector, Result
+from asdpipe.monitor.detector import Detector
+from asdpipe.monitor.rows import Result
 from tests.monitor.conftest import KINDS, clips_of_test, stage
 
 

@@ -23,8 +23,8 @@ from asdpipe.cli import app
 from asdpipe.errors import UserError
 from asdpipe.monitor import watch as watching
 from asdpipe.monitor.command import CSV_HEAD
-from asdpipe.monitor.detector import Result, Row
 from asdpipe.monitor.journal import CSV, JSON_LINES, Journal
+from asdpipe.monitor.rows import Result, Row
 from asdpipe.monitor.watch import PATIENCE, Inbox, until_signal, watch
 from tests.monitor.conftest import clips_of_test, stage
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from asdpipe.artifacts.files import written
 from asdpipe.data.clips import AUDIO_SUFFIXES, audio_files, unread_files
 from asdpipe.errors import UserError, short
-from asdpipe.monitor.detector import Detector, Row, load_detector
+from asdpipe.monitor.detector import Detector, load_detector
+from asdpipe.monitor.rows import Row
 from asdpipe.progress import Progress
 
 COLUMNS = ("file", "machine", "score", "spread", "limit", "alarm", "p_value", "nearest_clip", "start", "reason")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import soundfile
@@ -23,6 +23,7 @@ from asdpipe.monitor.bundle import load_bundle
 from asdpipe.monitor.manifest import MANIFEST
 from asdpipe.monitor.model import Samples, Scoring
 from asdpipe.monitor.promises import Promises
+from asdpipe.monitor.rows import Result, Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,40 +36,6 @@ HIGHEST_RATE = 768_000
 LOUDEST = 4.0
 WAVEFORM = Path("waveform")
 """Stands for the file of a waveform in memory."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The score of a recording."""
-
-    score: float
-    """Larger is more anomalous; compare within one machine type and model only."""
-    limit: float
-    """Of the machine type, and of the condition if it is known; without a p-value the decision threshold."""
-    machine: str
-    nearest_clip: str | None
-    """The most similar training clip; None: the score compares with none."""
-    spread: float | None = None
-    """Standard deviation of the score over the seeds; None: there is one seed."""
-    start: float | None = None
-    """Where the window with this score begins, in s; None: the recording was not split into windows."""
-    p_value: float | None = None
-    """How often normal clips score as high: at most the rate of false alarms if the score is above the limit. None:
-    the limit promises no rate of false alarms."""
-
-    @property
-    def anomalous(self) -> bool:
-        """Whether the score is above the limit."""
-        return self.score > self.limit
-
-
-class Row(NamedTuple):
-    """A file, and its result or the reason why there is none."""
-
-    file: Path
-    machine: str | None
-    result: Result | None
-    reason: str = ""
 
 
 @dataclass
@@ -103,11 +70,11 @@ class Detector:
         model: Scoring,
         thresholds: Mapping[str, float],
         batch: int,
-        threads: int = 0,
-        promises: Promises | None = None,
+        threads: int,
+        promises: Promises,
     ) -> None:
         self._model, self._batch, self._threads, self._thresholds = model, batch, threads, dict(thresholds)
-        self.promises = promises or Promises()
+        self.promises = promises
 
     def refer_to(self, references: "pd.DataFrame") -> None:
         """Compare recordings with these normal clips (table ``references``), too; nothing is promised any more."""

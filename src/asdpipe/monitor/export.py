@@ -16,11 +16,12 @@ from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.errors import UserError
 from asdpipe.models.onnx_files import OPSET, write_onnx
 from asdpipe.monitor.bundle import CLIP_IDS, SCORERS, load_bundle
-from asdpipe.monitor.detector import Detector, Row
+from asdpipe.monitor.detector import Detector
 from asdpipe.monitor.manifest import MANIFEST, is_bundle, write_manifest
 from asdpipe.monitor.model import Fused, Scoring, Seeds
 from asdpipe.monitor.origin import Origin, run_scores
 from asdpipe.monitor.promises import Promises
+from asdpipe.monitor.rows import Row
 from asdpipe.monitor.scoring import OneMethod, load_trained
 from asdpipe.progress import Progress
 

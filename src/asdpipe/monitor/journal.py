@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from asdpipe.artifacts.files import space_for
 from asdpipe.errors import UserError
 from asdpipe.monitor.command import COLUMNS, CSV_HEAD, csv_lines, json_lines, printable
-from asdpipe.monitor.detector import Row
+from asdpipe.monitor.rows import Row
 
 
 class Format(NamedTuple):

@@ -15,8 +15,9 @@ from typing import Any, Literal, NamedTuple
 from asdpipe.data.clips import AUDIO_SUFFIXES
 from asdpipe.errors import UserError
 from asdpipe.monitor.command import is_alarm, warn_of_limits
-from asdpipe.monitor.detector import Row, load_detector
+from asdpipe.monitor.detector import load_detector
 from asdpipe.monitor.journal import CSV, JSON_LINES, Journal
+from asdpipe.monitor.rows import Row
 
 PATIENCE = 10
 """Intervals for which what seems unfinished must be unchanged before it counts as it is."""
