@@ -28,7 +28,7 @@ demo: setup
 	@echo "next:                     $(BIN)/asdpipe explain results/stage5/auc.csv; your own machines, DCASE: README.md"
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 # Run the first jobs of the demo from a wheel, in an environment that does not see this checkout.
 wheel-test: setup

@@ -57,6 +57,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PATH"] = os.pathsep.join([str(ROOT / "tests/bin"), os.environ["PATH"]])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: one that comes last leaves the other process without work."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 class _Starter:
     """What starts snakemake and its jobs in forks, for one thread; ends with the standard input of its processes.
 
