@@ -102,7 +102,7 @@ def embed_spectrum(x: Tensor, branch: Any) -> Tensor:
     x = torch.fft.rfft(x).abs().unsqueeze(1)
     for layer in range(0, len(branch.convolutions), 3):
         convolution, _, gate = branch.convolutions[layer : layer + 3]
-        x = excite(torch.relu(convolution(x)), gate)
+        x = excite(torch.relu(functional.conv1d(x, convolution.weight, stride=convolution.stride)), gate)
     x = x.flatten(1)
     for layer in range(0, len(branch.linears) - 1, 3):
         linear, norm, _ = branch.linears[layer : layer + 3]
@@ -115,7 +115,8 @@ def embed_spectrogram(x: Tensor, branch: Any) -> Tensor:
     stft = torch.stft(x, branch.size, branch.size // 2, window=branch.window, return_complex=True)
     x = branch.frequency_norm(stft.abs()[:, branch.first_bin :]).transpose(1, 2).unsqueeze(1)
     convolution, norm, *_ = branch.stem
-    x = functional.max_pool2d(torch.relu(norm(convolution(x))), 3, 2)
+    x = functional.conv2d(x, convolution.weight, stride=convolution.stride)
+    x = functional.max_pool2d(torch.relu(norm(x)), 3, 2)
     for block in branch.blocks:
         x = residual(x, block)
     return branch.head(x.amax(dim=2).flatten(1))

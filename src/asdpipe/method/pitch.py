@@ -90,7 +90,10 @@ def analyse(x: Tensor, window: Tensor) -> Polar:
 
 def _differences(x: Tensor) -> Tensor:
     """Return the next frame minus this one, (batch, frames, bins); zeros follow the last frame, as in torchaudio."""
-    return F.pad(x[:, 1:], (0, 0, 0, 1)).sub_(x)
+    differences = torch.empty_like(x)
+    torch.sub(x[:, 1:], x[:, :-1], out=differences[:, :-1])
+    torch.neg(x[:, -1], out=differences[:, -1])
+    return differences
 
 
 def stretch(polar: Polar, rate: float) -> Tensor:

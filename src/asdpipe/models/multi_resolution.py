@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.models.base import FeatureExtractor, PositiveInt
 from asdpipe.models.batch_norm import BatchNorm
+from asdpipe.models.strided_conv import StemConv, StridedConv1d
 
 Sizes = Annotated[Sequence[PositiveInt], Field(max_length=16)]
 
@@ -35,6 +36,8 @@ class SqueezeExcite(nn.Module):
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             # The gradient of a mean over the last two dimensions would have the other memory format.
             mean = x.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
+        elif x.dim() == 3 and x.stride(1) == 1:
+            mean = x.transpose(1, 2).mean(dim=1)
         else:
             mean = x.flatten(2).mean(dim=2)
         gate = torch.sigmoid(self.up(F.relu(self.down(mean))))
@@ -68,8 +71,8 @@ class DFTBranch(nn.Module):
         channels = 1
         for kernel, stride in zip(kernels, strides, strict=True):
             convolutions += [
-                nn.Conv1d(channels, width, kernel, stride, bias=False),
-                nn.ReLU(inplace=True),
+                StridedConv1d(channels, width, kernel, stride),
+                nn.ReLU(),
                 SqueezeExcite(width),
             ]
             channels = width
@@ -164,7 +167,7 @@ class STFTBranch(nn.Module):
         channels = [width // 8, width // 4, width // 2, width]
         # ReLU and max-pooling commute; after pooling, ReLU has a quarter of the values.
         self.stem = nn.Sequential(
-            nn.Conv2d(1, channels[0], 7, 2, bias=False),
+            StemConv(channels[0]),
             BatchNorm(channels[0]),
             nn.MaxPool2d(3, 2),
             nn.ReLU(inplace=True),
