@@ -5,6 +5,7 @@ and a short window (STFT branches). No convolution or linear layer has a bias.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 from asdpipe.data.audio import SAMPLE_RATE
 from asdpipe.models.base import FeatureExtractor, PositiveInt
 from asdpipe.models.batch_norm import BatchNorm
-from asdpipe.models.strided_conv import StemConv, StridedConv1d
+from asdpipe.models.branches import embed_side_by_side
+from asdpipe.models.strided_conv import StemConv, StridedConv1d, trains_on_cpu
 
 Sizes = Annotated[Sequence[PositiveInt], Field(max_length=16)]
 
@@ -239,4 +241,9 @@ class MultiResolutionNetwork(FeatureExtractor):
 
     def forward(self, x: Tensor, spectrum: Tensor | None = None) -> Tensor:
         dft, *stft = self.branches
-        return torch.stack([dft(x, spectrum), *(branch(x) for branch in stft)], dim=1)
+        branches = [partial(dft, x, spectrum), *(partial(branch, x) for branch in stft)]
+        parameter = next(self.parameters())
+        trains = self.training and parameter.requires_grad and trains_on_cpu(x)
+        if trains and stft and torch.get_num_threads() > 1 and not torch.compiler.is_compiling():
+            return embed_side_by_side(branches, parameter)
+        return torch.stack([branch() for branch in branches], dim=1)

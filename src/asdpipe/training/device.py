@@ -13,7 +13,7 @@ from asdpipe.errors import UserError
 Precision = Literal["auto", "float32", "bfloat16"]
 
 # Parameters of mallopt, from malloc.h of glibc.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 # On a CPU, bfloat16 does not speed up narrower networks.
 MIN_BFLOAT16_WIDTH = 64
 
@@ -56,11 +56,12 @@ def _keep_freed_memory() -> None:
     """Let malloc reuse the memory of freed tensors.
 
     By default glibc returns large blocks to the system at once. Allocating and zeroing new pages then takes a third of
-    a training step.
+    a training step. Memory of its own for every thread would add 0.7 GB to the 3.7 of a training at DCASE-2023 size.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def training_dtype(precision: Precision, device: torch.device, width: int) -> torch.dtype:
