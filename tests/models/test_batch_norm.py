@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from asdpipe.models.batch_norm import BatchNorm
+from asdpipe.models.batch_norm import BatchNorm, statistics_per_view
 
 # At each size PyTorch's own layer fails the limits below; the last two leave rows over that do not fill a block.
 MANY = [(12, 16, 240, 225), (300_000, 63), (3, 4, 501, 401), (2, 40, 333, 431)]
@@ -127,3 +127,40 @@ def test_everything_else_has_pytorchs_own_bytes(x, training):
     assert torch.equal(a.grad, b.grad)
     for name, value in ours.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(4, 8, 90, 90), (4, 8, 9, 5), (4, 1, 9, 5), (9000, 12), (40, 12), (2, 5, 97, 89)],
+    ids=["many rows", "few rows", "one channel", "many 2-D rows", "few 2-D rows", "few divisors"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_views_are_normalised_as_in_a_forward_pass_each(shape, dtype):
+    views = [[(factor * each).to(dtype) for each in inputs(shape)] for factor in (1, 2, 0.5)]
+    together, apart = with_weights(BatchNorm(shape[1])), with_weights(BatchNorm(shape[1]))
+    x, grad = (torch.cat(each) for each in zip(*views, strict=True))
+    x.requires_grad_()
+    with statistics_per_view(3):
+        y = together(x)
+    y.backward(grad)
+    leaves = [each.clone().requires_grad_() for each, _ in views]
+    expected = [apart(leaf) for leaf in leaves]
+    for one, (_, part) in zip(expected, views, strict=True):
+        one.backward(part)
+    assert y.dim() == 2 or y.is_contiguous(memory_format=torch.channels_last)
+    tolerance = {"rtol": 2**-8, "atol": 2**-8} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(y, torch.cat(expected), **tolerance)
+    torch.testing.assert_close(x.grad, torch.cat([leaf.grad for leaf in leaves]), **tolerance)
+    for one, other in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4 * len(x))
+    assert int(together.num_batches_tracked) == 3
+    torch.testing.assert_close(together.state_dict(), apart.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_views_end_with_their_context_and_are_for_training():
+    x, (norm, plain) = inputs((4, 8, 9, 5))[0], (with_weights(BatchNorm(8)) for _ in range(2))
+    with pytest.raises(KeyError), statistics_per_view(2):
+        raise KeyError
+    assert torch.equal(norm(x), plain(x))
+    with statistics_per_view(2):
+        assert torch.equal(norm.eval()(x), plain.eval()(x))

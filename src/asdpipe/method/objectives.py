@@ -4,7 +4,7 @@ The paper minimises L_mlt = L_ss + L_trp (eq. 12): ``SubspaceObjective`` and ``T
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,6 +21,17 @@ Extractors with a spectrogram take ``augment``, a function of the normalised spe
 """
 
 
+@runtime_checkable
+class JointEmbed(Protocol):
+    """An ``Embed`` that can embed several views in one forward pass, with the results of one pass each."""
+
+    def joins(self, x: Tensor) -> bool:
+        """Return whether that is faster for views of the size of ``x``, and their activations are few enough."""
+
+    def together(self, views: Sequence[Tensor]) -> Tensor:
+        """Return the embeddings of views of equal size, (views * batch, branches, dim), float32."""
+
+
 class Batch(NamedTuple):
     """Inputs and labels of a batch."""
 
@@ -32,11 +43,29 @@ class Batch(NamedTuple):
     """Machine types, as groups for background noise, int64 (batch,), on the CPU."""
 
 
+class Prepared(NamedTuple):
+    """A loss before anything is embedded."""
+
+    views: list[Tensor]
+    """Inputs of the extractor, one forward pass each."""
+    loss: Callable[[Sequence[Tensor]], Tensor]
+    """Maps their embeddings to the loss, a scalar."""
+
+
 class Objective(nn.Module):
     """A sum of losses; class centres and other learned parameters are parameters of this module."""
 
     names: tuple[str, ...]
     """Names of the losses."""
+
+    @property
+    def draws_first(self) -> bool:
+        """Whether ``prepare`` is there, and draws all random numbers."""
+        return False
+
+    def prepare(self, batch: Batch, rng: Generator) -> Prepared:
+        """Draw the views of an objective with one loss; see ``terms``."""
+        raise TypeError(type(self).__name__)
 
     def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
         """Yield the losses, scalars, in the order of ``names``; the caller runs ``backward`` on each before the next.
@@ -46,7 +75,8 @@ class Objective(nn.Module):
             batch: inputs and labels.
             rng: CPU generator for all random numbers, so that they do not depend on the device.
         """
-        raise TypeError(type(self).__name__)
+        views, loss = self.prepare(batch, rng)
+        yield loss([embed(view) for view in views])
 
 
 class Sum(Objective):
@@ -58,10 +88,30 @@ class Sum(Objective):
         self.names = tuple(name for objective in objectives for name in objective.names)
 
     def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
-        """Yield the losses of one objective after the other."""
-        for objective in self.objectives:
-            assert isinstance(objective, Objective)
-            yield from objective.terms(embed, batch, rng)
+        """Yield the losses of one objective after the other; small views of all are embedded together."""
+        objectives = [objective for objective in self.objectives if isinstance(objective, Objective)]
+        if isinstance(embed, JointEmbed) and embed.joins(batch.x) and all(each.draws_first for each in objectives):
+            yield from _together(embed, [each.prepare(batch, rng) for each in objectives])
+        else:
+            for objective in objectives:
+                yield from objective.terms(embed, batch, rng)
+
+
+def _together(embed: JointEmbed, prepared: Sequence[Prepared]) -> Iterator[Tensor]:
+    """Yield losses of embeddings from one forward pass; after the last, run its backward pass."""
+    sizes = {len(view) for each in prepared for view in each.views}
+    for group in [prepared] if len(sizes) == 1 else [[each] for each in prepared]:
+        views = [view for each in group for view in each.views]
+        if not views:
+            yield from (each.loss([]) for each in group)
+            continue
+        embeddings = embed.together(views)
+        # Losses end here, so that each can be taken backward by itself.
+        ends = embeddings.detach().requires_grad_()
+        parts = iter(ends.chunk(len(views)))
+        for each in group:
+            yield each.loss([next(parts) for _ in each.views])
+        embeddings.backward(ends.grad)
 
 
 class SubspaceObjective(Objective):
@@ -102,17 +152,22 @@ class SubspaceObjective(Objective):
             feat_ex=feat_ex,
         )
 
-    def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
-        """Yield L_ss."""
+    @property
+    def draws_first(self) -> bool:
+        """Whether there is no FeatEx, which draws after the embedding."""
+        return self.loss.exchanged is None
+
+    def prepare(self, batch: Batch, rng: Generator) -> Prepared:
+        """Mix the clips; the loss is L_ss."""
         label = F.one_hot(batch.class_index, self.num_classes).float().to(batch.x.device, non_blocking=True)
         x, label = mixup(batch.x, label, probability=self.mixup_probability, partner=self.mixup_partner, generator=rng)
-        yield self.loss(embed(x), label, rng)
+        return Prepared([x], lambda embeddings: self.loss(*embeddings, label, rng))
 
 
 class TripletObjective(Objective):
     """Triplet loss L_trp on plain, noisy and pitch-shifted clips (paper §4.2.1, eq. 8-11).
 
-    Each of the three views has its own forward pass and batch statistics. Clips without an allowed noise partner are
+    Each of the three views has batch statistics of its own. Clips without an allowed noise partner are
     left out; the loss of fewer than two clips is 0.
 
     Args:
@@ -144,14 +199,18 @@ class TripletObjective(Objective):
         self.tau, self.gamma, self.margin, self.reduction = tau, gamma, margin, reduction
         self.snr_db, self.semitones, self.shift_per, self.noise_from = snr_db, semitones, shift_per, noise_from
 
-    def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
-        """Yield L_trp."""
+    @property
+    def draws_first(self) -> bool:
+        """True."""
+        return True
+
+    def prepare(self, batch: Batch, rng: Generator) -> Prepared:
+        """Return the three views; the loss is L_trp."""
         x = batch.x
         partner = noise_partners(batch.machine_index, self.noise_from, rng)
         kept = (partner >= 0).nonzero().squeeze(1)
         if not self.enabled or len(kept) < 2:
-            yield x.new_zeros(())
-            return
+            return Prepared([], lambda _: x.new_zeros(()))
         low, high = self.snr_db
         snr_db = low + (high - low) * torch.rand(len(kept), generator=rng)
         shifts = self.draw_semitones(len(kept), rng)
@@ -161,8 +220,19 @@ class TripletObjective(Objective):
         anchor = x[kept_rows]
         positive = add_noise(anchor, x[noise_rows], snr_db)
         negative = pitch_shift(anchor, shifts)
-        embeddings = [embed(view).flatten(1) for view in (anchor, positive, negative)]
-        yield triplet_loss(*embeddings, tau=self.tau, gamma=self.gamma, margin=self.margin, reduction=self.reduction)
+        return Prepared([anchor, positive, negative], self._loss)
+
+    def _loss(self, embeddings: Sequence[Tensor]) -> Tensor:
+        anchor, positive, negative = (embedding.flatten(1) for embedding in embeddings)
+        return triplet_loss(
+            anchor,
+            positive,
+            negative,
+            tau=self.tau,
+            gamma=self.gamma,
+            margin=self.margin,
+            reduction=self.reduction,
+        )
 
     def draw_semitones(self, count: int, rng: Generator) -> Tensor:
         """Draw the pitch shift beta of every clip, int64 (count,), uniform over both signs and the range of |beta|."""

@@ -27,6 +27,8 @@ class FeatureExtractor(nn.Module):
     takes_spectrum: bool = False
     """Whether ``forward`` takes the magnitude spectra of the whole clips, float (batch, samples // 2 + 1), as second
     argument, and else computes them."""
+    takes_views: bool = False
+    """Whether views of a batch can be embedded together, with batch statistics for each (``statistics_per_view``)."""
     rng: torch.Generator | None = None
     """CPU generator of random choices in training, such as layer drop; None: PyTorch's own."""
 

@@ -82,7 +82,7 @@ class DFTBranch(nn.Module):
         linears: list[nn.Module] = []
         features = width * length
         for _ in range(5):
-            linears += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+            linears += [nn.Linear(features, width, bias=False), BatchNorm(width), nn.ReLU(inplace=True)]
             features = width
         self.linears = nn.Sequential(*linears, nn.Linear(width, width, bias=False))
 
@@ -181,7 +181,7 @@ class STFTBranch(nn.Module):
             previous = out
         self.blocks = nn.Sequential(*blocks)
         features = width * stft_output_length(bins)
-        self.head = nn.Sequential(nn.BatchNorm1d(features), nn.Linear(features, width, bias=False))
+        self.head = nn.Sequential(BatchNorm(features), nn.Linear(features, width, bias=False))
 
     def spectrogram(self, x: Tensor) -> Tensor:
         """Return the magnitude spectrogram, float (batch, frames, bins ≥ f_min)."""
@@ -219,6 +219,7 @@ class MultiResolutionNetwork(FeatureExtractor):
     """
 
     takes_spectrum = True
+    takes_views = True
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from asdpipe.errors import UserError
 from asdpipe.method.objectives import Batch as Inputs
@@ -16,6 +16,7 @@ from asdpipe.training.batches import Batch, TrainingSet
 from asdpipe.training.crop import make_crop
 from asdpipe.training.device import Precision, training_dtype
 from asdpipe.training.fit import Step, fit
+from asdpipe.training.forward import Forward
 from asdpipe.training.job import Job, Trained
 from asdpipe.training.prefetch import prefetch
 from asdpipe.training.state import TrainingState
@@ -72,13 +73,7 @@ def train_epochs(
     dtype = training_dtype(precision, device, extractor.embedding_shape[1])
     crop = make_crop(clips, num_samples, device)
     extractor.train()
-    forward = torch.compile(extractor) if job.torch_compile else extractor
-
-    def embed(x: Tensor, **options: object) -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            embedding: Tensor = forward(x, **options)
-        # The losses and their gradients are float32.
-        return embedding.float()
+    forward = Forward(extractor, dtype, compiled=job.torch_compile)
 
     def inputs(steps: Sequence[Sequence[Batch]], first: int) -> Iterator[Step]:
         cropped = prefetch((batch, crop(batch)) for step in steps for batch in step)
@@ -99,7 +94,7 @@ def train_epochs(
             losses = torch.zeros(steps_per_epoch, len(objective.names), device=device)
             losses[:done] = state.losses
             for number, step_losses in enumerate(
-                fit(embed, objective, state.optimizer, inputs(steps[done:], first + done), rng), done
+                fit(forward, objective, state.optimizer, inputs(steps[done:], first + done), rng), done
             ):
                 losses[number] = step_losses
                 progress.advance(1)
