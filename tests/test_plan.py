@@ -90,6 +90,9 @@ def test_stage_1_belongs_to_the_method_that_starts_like_it_and_later_stages_to_t
         ({"pseudo_labels": {"k_source": 1}}, 2, "mine", "mine", "mine"),
         # Another training, or external clips in stage 1: all of it.
         ({"training": {"epochs": 2}}, 1, "mine", "mine", "mine"),
+        ({"training": {"epochs": "auto"}}, 1, "mine", "mine", "mine"),
+        ({"external": {"n_max": "auto"}}, 1, "ba_trp", "ba_trp", "ba_trp"),
+        ({"external": {"n_max": "auto"}}, 2, "mine", "mine", "mine"),
         ({"training": {"epochs": 2}}, 2, "mine", "mine", "mine"),
         ({"external": {"first_stage": "random"}}, 1, "mine", "mine", "mine"),
         # A stage 1 that is named.
@@ -159,6 +162,10 @@ def test_stage_1_takes_random_external_clips_where_asked_to() -> None:
     assert plan.train(**run("ba_trp_ps_ex", 1)) == TRAIN | drawn
     everything = {"pool_clips": f"{POOL}/clips.parquet", "pool_index": INDEX}
     assert plan.select(**run("ba_trp_ps_ex", 0)) == everything | {"clips": TRAIN["clips"]}
+    counted = {"clips": TRAIN["clips"], "index": TRAIN["index"]}
+    plan = plan_of(external={"n_max": "auto", "first_stage": "random"})
+    assert plan.train(**run("ba_trp_ps_ex", 1)) == TRAIN | drawn
+    assert plan.select(**run("ba_trp_ps_ex", 0)) == everything | counted
 
 
 def test_a_pool_that_is_not_packed_is_decoded_by_the_jobs_that_need_it() -> None:
@@ -222,6 +229,10 @@ def test_what_external_scores_and_selections_take() -> None:
         }
     random = chosen_from | {"representatives": f"{folder('ba', 1)}/representatives.parquet"}
     assert PLAN.select(**run("ba_ex_random", 1)) == random
+    # The training clips are counted.
+    plan = plan_of(external={"n_max": "auto"})
+    counted = {"clips": TRAIN["clips"], "index": TRAIN["index"]}
+    assert plan.select(**run("ba_trp_ps_ex", 2)) == PLAN.select(**run("ba_trp_ps_ex", 2)) | counted
     # A method with representatives of its own scores the shards itself, with the model of another.
     plan = with_methods(mine={"parent": "ba_trp_ps_ex", "inference": {"k_source": 2}})
     inputs = plan.score_external(**run("mine", 1), shard="0")

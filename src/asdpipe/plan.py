@@ -13,6 +13,7 @@ from asdpipe.config.schema import Config
 from asdpipe.config.steps import POOL_STEPS, step_settings
 from asdpipe.data_plan import DataPlan, Inputs
 from asdpipe.errors import UserError
+from asdpipe.method.data_size import AUTO
 from asdpipe.report.runs import find_runs, report_files, shown_run
 
 STAGE = "results/{dataset}/{method}/seed{seed}/stage{stage}"
@@ -352,8 +353,12 @@ class Plan(DataPlan):
             "pool_clips": f"results/external/{pool}/clips.parquet",
             "pool_index": self.packed_shards(pool, "waveforms.parquet"),
         }
+        if int(stage) == 0 or settings.external.n_max == AUTO:
+            files["clips"] = self.clips(dataset, "train")
+        if settings.external.n_max == AUTO:
+            files["index"] = self.split_files(dataset, "train")["index"]
         if int(stage) == 0:
-            return files | {"clips": self.clips(dataset, "train")}
+            return files
         files["representatives"] = self.representatives(dataset, method, seed, stage)
         if settings.external.selection == "score":
             folder = self.folder(dataset, self.representatives_owner(method, int(stage)), seed, stage)

@@ -26,6 +26,21 @@ def united(name: str, **keys: object) -> dict:
         ({"datasets": {"tiny": {"format": "demo", "clip_second": 2}}}, ["datasets.tiny.clip_seconds"]),
         ({"methods": {"mine": {"triplet": {"gama": 1}}}}, ["methods.mine.triplet.gamma"]),
         ({"external": {"n_max": -1}}, ["external.n_max = -1", "greater than or equal to 0"]),
+        (
+            {"training": {"epochs": "Auto"}},
+            ["training.epochs = 'Auto': Input should be auto, or a whole number", "to 1"],
+        ),
+        ({"training": {"epochs": 2.5}}, ["training.epochs = 2.5: Input should be auto, or a whole number"]),
+        ({"training": {"kind": "fine_tune", "epochs": "auto"}}, ["training.epochs = 'auto'", "valid integer"]),
+        ({"training": {"target_per_batch": -1}}, ["training.target_per_batch = -1", "greater than or equal to 0"]),
+        ({"loss": {"subclusters": "atuo"}}, ["loss.subclusters = 'atuo': Input should be auto, or"]),
+        ({"loss": {"kind": "sub_center_arc_face", "subclusters": "auto"}}, ["loss.subclusters = 'auto'", "integer"]),
+        ({"inference": {"k_source": 0}}, ["inference.k_source = 0: Input should be auto, or", "equal to 1"]),
+        ({"pseudo_labels": {"k_target": None}}, ["pseudo_labels.k_target = None: Input should be auto, or"]),
+        (
+            {"methods": {"mine": {"external": {"n_max": "all"}}}},
+            ["methods.mine.external.n_max = 'all': Input should be auto, or"],
+        ),
         ({"training": {"learning_rate": "fast"}}, ["training.learning_rate = 'fast'"]),
         ({"device": "tpu"}, ["device = 'tpu'", "cpu"]),
         ({"dataset": "other"}, ["there is no data set 'other'", "tiny"]),
@@ -244,7 +259,7 @@ def test_snakemake_plans_what_the_command_line_says(tmp_path):
 def test_snakemake_blames_the_command_line_for_its_values(tmp_path):
     done = run_snakemake(tmp_path, "-n", "--config", "training={epochs: 0}", config=TINY)
     assert done.returncode != 0
-    assert "command line (--config): training.epochs = 0: Input should be greater than or equal to 1" in done.stdout
+    assert "command line (--config): training.epochs = 0: Input should be auto, or a whole number" in done.stdout
     assert f"{tmp_path / 'config.yaml'}:" not in done.stdout
     assert "Traceback" not in done.stdout
 

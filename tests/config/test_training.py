@@ -80,6 +80,13 @@ def test_fine_tuning_is_by_default_that_of_the_second_paper():
         ({"training": "fine_tune", "network": BEATS}, BEATS_MB + 24 * CLIP_MB),
         ({"training": {"kind": "fine_tune", "micro_batch": 2}, "network": BEATS}, BEATS_MB + 6 * CLIP_MB),
         ({"training": {"kind": "clips", "target_per_batch": 10}, "network": BEATS}, BEATS_MB + 3 * 90 * CLIP_MB),
+        # The most that a rule gives: 80 + 20 clips, or a quarter of 40.
+        ({"training": {"source_per_batch": "auto", "target_per_batch": "auto"}}, 2500),
+        ({"training": {"source_per_batch": "auto"}, "network": BEATS}, BEATS_MB + 3 * 100 * CLIP_MB),
+        (
+            {"training": {"source_per_batch": 40, "target_per_batch": "auto"}, "network": BEATS},
+            BEATS_MB + 3 * 50 * CLIP_MB,
+        ),
     ],
 )
 def test_memory_of_a_training_is_that_of_its_network_and_of_the_clips_of_a_forward_pass(sections, expected):

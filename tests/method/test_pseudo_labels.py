@@ -5,7 +5,14 @@ import pytest
 
 from asdpipe.method.pseudo_labels import pseudo_labels
 
-PAPER = {"k_source": 16, "k_target": 4}
+MACHINES = ("fan", "ToyCar", "valve")
+
+
+def clusters(k_source: int, k_target: int) -> dict:
+    return {"k_source": dict.fromkeys(MACHINES, k_source), "k_target": dict.fromkeys(MACHINES, k_target)}
+
+
+PAPER = clusters(16, 4)
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -66,7 +73,7 @@ def test_target_clips_that_sound_like_source_clips_still_get_clusters_of_their_o
     directions = np.eye(4)
     embedding = np.concatenate([np.repeat(directions, 5, axis=0), directions[:2], directions[:2]])
     domain = ["source"] * 20 + ["target"] * 4
-    found = pseudo_labels(embedding, ["fan"] * 24, domain, k_source=4, k_target=2, seed=0)
+    found = pseudo_labels(embedding, ["fan"] * 24, domain, **clusters(4, 2), seed=0)
     assert len({tuple(found.cluster[5 * i : 5 * i + 5]) for i in range(4)}) == 4
     assert all(len(set(found.cluster[5 * i : 5 * i + 5])) == 1 for i in range(4))
     assert sorted(found.cluster[20:22].tolist()) == [0, 1]
@@ -104,3 +111,15 @@ def test_pseudo_labels_are_determined_by_the_seed():
     first, second, other = (pseudo_labels(embedding, machine, domain, **PAPER, seed=seed).cluster for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
+
+
+def test_every_machine_type_has_its_own_numbers_of_clusters():
+    embedding, machine, domain = clips()
+    source, target = {"fan": 2, "ToyCar": 5, "valve": 16}, {"fan": 4, "ToyCar": 1, "valve": 3}
+    found = pseudo_labels(embedding, machine, domain, k_source=source, k_target=target, seed=0)
+    for pair, rows in groups(machine, domain).items():
+        name, part = pair.split("/")
+        wanted = (source if part == "source" else target)[name]
+        assert sorted(set(found.cluster[rows].tolist())) == list(range(wanted))
+        same = pseudo_labels(embedding, machine, domain, **clusters(source[name], target[name]), seed=0)
+        np.testing.assert_array_equal(found.cluster[rows], same.cluster[rows])

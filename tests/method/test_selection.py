@@ -9,8 +9,11 @@ from scipy import stats
 from asdpipe.method.selection import select, select_random
 
 
-def reference(rows: list[tuple[int, int, float]], n_max: int, assign: str):
-    """Selected (machine, clip, rank) in order, and N_out, from (clip, machine, score) rows; plain Python."""
+def reference(rows: list[tuple[int, int, float]], n_max: int | list[int], assign: str):
+    """Selected (machine, clip, rank) in order, and N_out, from (clip, machine, score) rows; plain Python.
+
+    ``n_max`` is that of all machines, or of each.
+    """
     candidates = Counter(machine for _, machine, _ in rows)
     by_clip = defaultdict(list)
     for clip, machine, score in rows:
@@ -22,16 +25,16 @@ def reference(rows: list[tuple[int, int, float]], n_max: int, assign: str):
         by_machine[machine].append((score, clip))
     chosen = []
     for machine in sorted(by_machine):
-        ranked = sorted(by_machine[machine])[:n_max]
+        ranked = sorted(by_machine[machine])[: n_max if isinstance(n_max, int) else n_max[machine]]
         chosen += [(machine, clip, rank) for rank, (_, clip) in enumerate(ranked, start=1)]
     return chosen, {machine: len(clips) for machine, clips in by_machine.items()}
 
 
-def run(rows: list[tuple[int, int, float]], n_max: int, assign: str):
+def run(rows: list[tuple[int, int, float]], n_max: int | list[int], assign: str):
     clip = np.array([row[0] for row in rows], dtype=np.int64)
     machine = np.array([row[1] for row in rows], dtype=np.int64)
     score = np.array([row[2] for row in rows], dtype=np.float64)
-    found = select(clip, machine, score, n_max, assign)
+    found = select(clip, machine, score, np.broadcast_to(n_max, 11), assign)
     chosen = zip(machine[found.row], clip[found.row], found.rank, strict=True)
     return [tuple(map(int, each)) for each in chosen], found.n_out
 
@@ -57,6 +60,14 @@ def test_selection_equals_the_reference_on_random_tables_whatever_the_order_of_t
         assert run([rows[i] for i in rng.permutation(len(rows))], n_max, assign) == expected
         several += len({clip for clip, _, _ in rows}) < len(rows)
     assert several > 100
+
+
+@pytest.mark.parametrize("assign", ["most_similar", "rarest"])
+def test_every_machine_type_has_its_own_limit(assign):
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        rows, n_max = random_table(rng), rng.integers(0, 12, 11).tolist()
+        assert run(rows, n_max, assign) == reference(rows, n_max, assign)
 
 
 def test_the_two_rules_differ_on_random_tables():
@@ -111,21 +122,28 @@ def test_no_candidates_give_an_empty_selection(assign):
     [(100, 3, 10, 10), (100, 3, 1000, 33), (100, 4, 25, 25), (2, 3, 10, 0), (0, 3, 10, 0), (50, 2, 0, 0)],
 )
 def test_random_selection_gives_every_machine_its_share_and_no_clip_twice(clips, machines, n_max, each):
-    clip, machine = select_random(clips, machines, n_max, seed=0)
+    clip, machine = select_random(clips, np.full(machines, n_max), seed=0)
     assert machine.tolist() == [m for m in range(machines) for _ in range(each)]
     assert len(clip) == len(set(clip.tolist())) == each * machines
     assert set(clip.tolist()) <= set(range(clips))
 
 
+@pytest.mark.parametrize(("clips", "each"), [(100, [5, 0, 20]), (30, [5, 0, 10])])
+def test_random_selection_gives_every_machine_as_many_as_it_may_have_and_at_most_an_equal_share(clips, each):
+    clip, machine = select_random(clips, np.array([5, 0, 20]), seed=0)
+    assert np.bincount(machine, minlength=3).tolist() == each
+    assert len(clip) == len(set(clip.tolist())) == sum(each)
+
+
 def test_random_selection_is_uniform_over_clips_and_machines():
     counts = np.zeros((12, 3))
     for seed in range(1500):
-        clip, machine = select_random(12, 3, 2, seed)
+        clip, machine = select_random(12, np.full(3, 2), seed)
         np.add.at(counts, (clip, machine), 1)
     assert counts.sum() == 1500 * 6
     assert stats.chisquare(counts.ravel()).pvalue > 1e-3
 
 
 def test_random_selection_is_determined_by_the_seed():
-    assert np.array_equal(select_random(500, 3, 50, 4)[0], select_random(500, 3, 50, 4)[0])
-    assert not np.array_equal(select_random(500, 3, 50, 4)[0], select_random(500, 3, 50, 5)[0])
+    assert np.array_equal(select_random(500, np.full(3, 50), 4)[0], select_random(500, np.full(3, 50), 4)[0])
+    assert not np.array_equal(select_random(500, np.full(3, 50), 4)[0], select_random(500, np.full(3, 50), 5)[0])

@@ -13,6 +13,7 @@ from asdpipe.config.inference import Inference
 from asdpipe.config.method import Method
 from asdpipe.errors import UserError
 from asdpipe.steps.represent import represent
+from tests.conftest import read_facts
 from tests.embedded import Files, of_split, read_embedded, write_embedded
 
 
@@ -61,6 +62,28 @@ def test_a_machine_type_without_target_clips_has_source_representatives_only(fil
         table = made(files, tmp_path)
     assert table.groupby("machine").domain.apply(list).to_dict() == {"fan": ["source"] * 3, "pump": ["source"] * 3}
     assert "fan has no target training clips: source representatives only" in caplog.text
+
+
+def test_centroids_that_are_auto_are_one_per_ten_source_clips_of_a_machine_type(files, tmp_path, caplog):
+    # Three times the clips: fan has 24 source clips, pump 18.
+    clips, embeddings = (read_table(name, files[f"train_{name}"]) for name in ("clips", "embeddings"))
+    rng = np.random.default_rng(1)
+    more = [embeddings, *(embeddings.assign(clip_id=embeddings.clip_id + part) for part in "ab")]
+    vectors = [table.assign(embedding=list(rng.standard_normal((len(table), 3)))) for table in more]
+    write_table("embeddings", pd.concat(vectors), files["train_embeddings"])
+    write_table(
+        "clips",
+        pd.concat([clips, *(clips.assign(clip_id=clips.clip_id + part) for part in "ab")]),
+        files["train_clips"],
+    )
+    with caplog.at_level(logging.INFO):
+        table = made(files, tmp_path, k_source="auto")
+    assert (table.domain == "source").groupby(table.machine).sum().to_dict() == {"fan": 2, "pump": 1}
+    assert "auto: inference.k_source 1 (pump) or 2 (fan)" in caplog.text
+    assert read_facts(tmp_path / "representatives") == {"resolved": {"inference.k_source": {"fan": 2, "pump": 1}}}
+    same = made(files, tmp_path, k_source=2)
+    assert read_facts(tmp_path / "representatives") == {}
+    pd.testing.assert_frame_equal(*(each[each.machine == "fan"] for each in (table, same)))
 
 
 # Changes of the embeddings, and what is said of them.

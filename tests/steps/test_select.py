@@ -119,6 +119,39 @@ def test_stage_0_draws_at_random_for_the_machine_types_of_the_data_set(files, tm
         select(used, 1, 0, **paths)
 
 
+def write_training(folder, **clips: list[str]) -> dict:
+    """Write manifest and index of the training clips of each machine type, by their domains."""
+    rows = [(machine, domain) for machine, domains in clips.items() for domain in domains]
+    table = pd.DataFrame(rows, columns=["machine", "domain"]).assign(path="x", dataset="set", section="00")
+    table = table.assign(split="train", part="dev", is_normal=True, attributes=None, sample_rate=16_000, num_frames=1)
+    table["clip_id"] = [f"t{number}" for number in range(len(table))]
+    write_table("clips", table, folder / "train.parquet")
+    # The last clip could not be decoded.
+    write_table("waveforms", table[:-1].assign(offset=0, num_samples=1), folder / "index.parquet")
+    return {"clips": folder / "train.parquet", "index": folder / "index.parquet"}
+
+
+def test_as_many_clips_as_a_machine_type_trains_on_are_selected_if_n_max_is_auto(files, tmp_path, caplog):
+    paths, scores = files
+    training = write_training(tmp_path, fan=["source"], pump=["source"] * 2, valve=["source", "target", None])
+    with caplog.at_level("INFO"):
+        select(settings(n_max="auto"), 1, 0, **paths, **training, scores=scores)
+    selected = read_table("selected", paths["selected"])
+    assert selected[["clip_id", "machine"]].to_numpy().tolist() == [["c1", "fan"], ["c0", "valve"], ["c4", "valve"]]
+    limits = {"fan": 1, "pump": 2, "valve": 2}
+    facts = read_facts(paths["selected"])
+    assert (facts["n_out"], facts["resolved"]) == ({"fan": 3, "valve": 2}, {"external.n_max": limits})
+    assert "auto: external.n_max 1 (fan) or 2 (pump, valve)" in caplog.text
+    # At random, too, as far as the pool goes: five clips, at most one each.
+    select(settings(n_max="auto", selection="random"), 1, 0, **paths, **training)
+    assert read_table("selected", paths["selected"]).machine.tolist() == ["fan", "pump", "valve"]
+    with pytest.raises(UserError, match=r"needs --clips and --index for external\.n_max: auto"):
+        select(settings(n_max="auto"), 1, 0, **paths, scores=scores)
+    training = write_training(tmp_path, fan=["source"] * 2, valve=["source"])
+    with pytest.raises(UserError, match=r"index\.parquet: has no clip of pump, valve; delete"):
+        select(settings(n_max="auto"), 1, 0, **paths, **training, scores=scores)
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [(("gone", "fan", -0.9), "the clip gone, which is not there"), (("c0", "saw", -0.9), "the machine type saw")],

@@ -1,5 +1,6 @@
 """A real process that trains a stage, killed and stopped on the way: its artifacts are those of an undisturbed one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 from asdpipe.artifacts.tables import read_table, write_table
 from asdpipe.config.base import as_json
 from asdpipe.config.method import Method
+from asdpipe.method import data_size
+from asdpipe.models.files import load_model
 from asdpipe.steps import train as step
 from asdpipe.steps.train import CHECKPOINT
 from asdpipe.training.on_clips import ClipTrainer
@@ -137,6 +140,40 @@ class Reached(Exception):
     """The training would begin now."""
 
 
+def test_settings_that_are_auto_train_as_the_numbers_do_that_they_come_to(inputs, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(data_size, "MIN_STEPS", 3)
+    monkeypatch.setattr(data_size, "EPOCHS", 2)
+
+    def trained(name: str, loss: dict, training: dict) -> Path:
+        used = Method(**CHANGES | {"loss": loss, "training": training}).training_settings()
+        files = {"clips": "clips.parquet", "index": "waveforms.parquet", "samples": "waveforms.int16"}
+        outputs = dict(zip(("labels", "weights", "description", "history"), OUTPUTS, strict=True))
+        step.train(
+            **{"settings": as_json(used), "num_samples": SAMPLES, "stage": 1, "seed": 0, "device": "cpu"},
+            **{option: inputs / file for option, file in files.items()},
+            **{option: tmp_path / name / file for option, file in outputs.items()},
+        )
+        return tmp_path / name
+
+    keys = ("epochs", "source_per_batch", "target_per_batch")
+    with caplog.at_level("INFO"):
+        auto = trained("auto", {"subclusters": "auto"}, dict.fromkeys(keys, "auto"))
+    # Ten source clips: one batch of at most 16 + 4 clips, in three epochs.
+    values = dict(zip(keys, (3, 16, 4), strict=True))
+    stated = trained("stated", {"subclusters": 2}, values)
+    for file in ("labels.parquet", "model.safetensors", "training.csv"):
+        assert (auto / file).read_bytes() == (stated / file).read_bytes()
+    said, plain = (json.loads((folder / "model.json").read_text()) for folder in (auto, stated))
+    assert said["resolved"] == {"loss.subclusters": 2, **{f"training.{key}": value for key, value in values.items()}}
+    assert {said["training"]["training"][key] for key in keys} == {"auto"}
+    assert said["training"]["loss"]["subclusters"] == "auto"
+    assert "resolved" not in plain
+    assert load_model(auto / "model.safetensors", auto / "model.json").embedding_shape[0] == 2
+    order = "auto: loss.subclusters 2, training.source_per_batch 16, training.target_per_batch 4, training.epochs 3"
+    assert order in caplog.text
+    assert "3 epochs of 1 optimiser steps, 3 in all" in caplog.text
+
+
 def test_all_that_decides_how_a_training_ends_is_in_the_identity_of_its_state(inputs, tmp_path, monkeypatch):
     def identity(**changes) -> str:
         found = []
@@ -162,6 +199,7 @@ def test_all_that_decides_how_a_training_ends_is_in_the_identity_of_its_state(in
         ("labels", {"kind": "attribute"}),
         ("network", CHANGES["network"] | {"width": 16}),
         ("loss", {"subclusters": 3}),
+        ("loss", {"subclusters": "auto"}),
         ("triplet", {"semitones": [5, 7]}),
         ("training", CHANGES["training"] | {"epochs": 13}),
     ):

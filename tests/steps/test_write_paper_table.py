@@ -51,12 +51,12 @@ class Folder:
         self.aucs.append(file)
         return file
 
-    def selection(self, dataset: str, n_out: dict[str, int], clips: int = 0) -> None:
+    def selection(self, dataset: str, n_out: dict[str, int], clips: int = 0, **facts: object) -> None:
         """Write a selection with these N_out."""
         file = self.path / f"selected{len(self.selected)}.parquet"
         texts = {name: [f"{name} {clip}" for clip in range(clips)] for name in ("clip_id", "machine", "mid")}
         columns = {name: texts.get(name, [None] * clips) for name in SCHEMAS["selected"].names}
-        write_table("selected", pd.DataFrame(columns), file, {"n_out": n_out, "pool": 9})
+        write_table("selected", pd.DataFrame(columns), file, {"n_out": n_out, "pool": 9, **facts})
         self.selected.append(file)
         self.selected_of.append(dataset)
 
@@ -225,6 +225,25 @@ def test_another_n_max_than_the_papers_is_named(grouped):
     assert "- Our N_max is not the paper's: ba_ex 3 (paper: 1000)." in grouped.markdown
     grouped.table("4", YEARS, {**LIMITS, "ba_ex": 1000})
     assert "Our N_max" not in grouped.markdown
+
+
+def test_an_n_max_that_is_auto_groups_every_machine_type_by_its_own(folder):
+    n_max = {"fan": 50, "pump": 3, "valve": 2}
+    folder.selection("dcase2022", {"fan": 49, "pump": 3, "valve": 1}, 1, resolved={"external.n_max": n_max})
+    folder.run("dcase2022", "ba", 1, 0, {"dev fan": 90.0, "dev pump": 60.0, "dev valve": 50.0})
+    limits = {"ba_ex": "auto", "ba_ex_500": "auto", "ba_ex_2000": 30}
+    rows = folder.table("4", YEARS, limits)
+    assert one(rows, run="ba", dataset="dcase2022", machines="large_n_out")["mean"] == "60.0000"
+    assert one(rows, run="ba", dataset="dcase2022", machines="small_n_out")["mean"] == "70.0000"
+    assert {row["run"]: row["our_n_max"] for row in rows if row["our_n_max"]} == {
+        **{"ba_ex": "auto", "ba_ex_500": "auto", "ba_ex_2000": "30"}
+    }
+    assert "- Our N_max is not the paper's: ba_ex_2000 30 (paper: 2000)." in folder.markdown
+    wanted = (
+        "Our N_max follows the training clips of each machine type (auto): ba_ex_500 (paper: 500), ba_ex (paper: 1000)."
+    )
+    assert f"- {wanted}" in folder.markdown
+    assert "at least N_max of the machine type, auto in ba_ex): pump; small: fan, valve." in folder.markdown
 
 
 def test_a_group_without_machine_types_is_empty(grouped):

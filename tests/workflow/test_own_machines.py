@@ -1,13 +1,14 @@
 """One's own recordings through the real workflow: without labels, with one machine type only."""
 
 import copy
+import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import TINY, run_snakemake
+from tests.conftest import TINY, read_facts, run_snakemake
 
 
 @pytest.fixture
@@ -19,7 +20,11 @@ def one_machine(tmp_path, write_clip) -> dict:
         write_clip(tmp_path / f"my recordings/press 4/test/shift {number}.wav", seed=100 + number)
     config = copy.deepcopy(TINY) | {"dataset": "own", "seeds": [0, 1], "yardstick": None}
     config["datasets"]["own"] = {"format": "folder", "root": "my recordings", "clip_seconds": 1, "pool": "tiny"}
-    config["external"] = {"n_max": 6, "first_stage": "random"}
+    config["external"] = {"n_max": "auto", "first_stage": "random"}
+    config |= {"loss": {"subclusters": "auto"}, "inference": {"k_source": "auto"}}
+    # A training of the epochs that are auto would take minutes.
+    config["training"] |= dict.fromkeys(("source_per_batch", "target_per_batch"), "auto")
+    config["pseudo_labels"] = {"k_source": "auto", "k_target": "auto"}
     return config
 
 
@@ -39,10 +44,24 @@ def test_one_machine_type_without_labels_ends_in_scores(one_machine, tmp_path):
     # The external clips are stage 1's other classes, and its background noise.
     stage = tmp_path / "results/own/ba_trp_ps_ex/seed0/stage1"
     labels = pd.read_parquet(stage / "labels.parquet")
-    assert (labels.origin == "external").sum() == 6
+    assert (labels.origin == "external").sum() == 8
     assert labels.class_index.nunique() > 1
     history = pd.read_csv(stage / "training.csv")
     assert (history.triplet_loss > 0).all()
+    # What auto came to, with eight clips.
+    of_training = {"loss.subclusters": 2, "training.source_per_batch": 16, "training.target_per_batch": 4}
+    assert json.loads((stage / "model.json").read_text())["resolved"] == of_training
+    assert f"auto: {', '.join(f'{key} {number}' for key, number in of_training.items())}" in (
+        (stage / "logs/train.log").read_text()
+    )
+    for file, found in {
+        "stage0/selected": {"external.n_max": 8},
+        "stage1/selected": {"external.n_max": 8},
+        "stage1/representatives": {"inference.k_source": 1},
+        "stage1/pseudo_labels": {"pseudo_labels.k_source": 2, "pseudo_labels.k_target": 1},
+    }.items():
+        resolved = {key: {"press 4": number} for key, number in found.items()}
+        assert read_facts(stage.parent / f"{file}.parquet")["resolved"] == resolved
 
 
 def test_one_machine_type_alone_is_refused_before_any_work_with_the_ways_out(one_machine, tmp_path):

@@ -82,6 +82,7 @@ METRIC = REPORTED_1 | REPORTED | {"tiny/raw_logmel/seed0/stage1/evaluate"}
     [
         pytest.param({}, set(), id="nothing"),
         pytest.param({"external": {"n_max": 2}}, SELECTED_1 | LATER, id="n_max"),
+        pytest.param({"external": {"n_max": "auto"}}, SELECTED_1 | LATER, id="n_max auto"),
         pytest.param({"external": {"assign": "rarest"}}, SELECTED_1 | LATER, id="assign"),
         # At random no score of a pool clip is needed.
         pytest.param(
@@ -95,6 +96,7 @@ METRIC = REPORTED_1 | REPORTED | {"tiny/raw_logmel/seed0/stage1/evaluate"}
         ),
         pytest.param({"inference": {"backend": "knn"}}, SCORED_1 | SCORED | REPORTED_1 | REPORTED, id="back end"),
         pytest.param({"training": {"epochs": 2}}, STAGE_1 | LATER, id="training"),
+        pytest.param({"training": {"epochs": "auto"}}, STAGE_1 | LATER, id="training auto"),
     ],
 )
 def test_a_changed_setting_runs_again_what_depends_on_it_and_nothing_else(made, change, again):

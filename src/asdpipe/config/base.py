@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from types import NoneType
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, overload
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, overload
 
 from pydantic import (
     BaseModel,
@@ -13,6 +13,8 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -22,6 +24,24 @@ from asdpipe.imports import built
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="A name that is part of paths.")]
 PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _or_auto(lowest: int) -> WrapValidator:
+    """Return a validator of whole numbers and ``auto``, with one message instead of one for either."""
+
+    def validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            message = f"Input should be auto, or a whole number greater than or equal to {lowest}"
+            raise ValueError(message) from None
+
+    return WrapValidator(validated)
+
+
+# "auto": a rule of method/data_size.py decides when the training clips are known, in the step that reads them.
+PositiveOrAuto = Annotated[PositiveInt | Literal["auto"], _or_auto(1)]
+CountOrAuto = Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], _or_auto(0)]
 Settings = TypeVar("Settings")
 Kind = TypeVar("Kind", bound="Section")
 
@@ -169,6 +189,18 @@ def _same_kind(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> 
 def settings_of(section: Section, kind: type[Kind]) -> Kind:
     """Return the settings of a section that are also in ``kind``."""
     return kind.model_validate(section.model_dump(include=set(kind.model_fields)))
+
+
+def with_values(settings: Kind, values: Mapping[str, Any]) -> Kind:
+    """Return settings with other values, which dotted keys name."""
+    content = settings.model_dump()
+    for key, value in values.items():
+        *above, name = key.split(".")
+        section = content
+        for part in above:
+            section = section[part]
+        section[name] = value
+    return type(settings).model_validate(content)
 
 
 def own_keys(**formats: type[Section]) -> Callable[[Any], Any]:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from asdpipe.config.base import Name, PositiveInt, Section, with_kind
+from asdpipe.config.base import Name, PositiveInt, PositiveOrAuto, Section, with_kind
 
 
 class _Backend(Section):
@@ -117,7 +117,9 @@ class Fusion(Section):
 class Inference(Section):
     """Representatives (paper §3.3) and the back end that scores clips."""
 
-    k_source: PositiveInt = Field(16, description="k-means centroids of the source clips, per machine type.")
+    k_source: PositiveOrAuto = Field(
+        16, description="k-means centroids of the source clips, per machine type; auto: by their number."
+    )
     similarity: Literal["cosine", "dot"] = Field(
         "cosine",
         description="To a representative: cosine (eq. 5), or product of the unit embedding and the centroid as it is, "

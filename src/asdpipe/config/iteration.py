@@ -4,14 +4,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from asdpipe.config.base import PositiveInt, Section
+from asdpipe.config.base import CountOrAuto, PositiveOrAuto, Section
 
 
 class External(Section):
     """Selection of the pseudo-anomalous set (paper §4.1)."""
 
     enabled: bool = Field(True, description="Add external clips to the training set from stage 2 on.")
-    n_max: int = Field(1000, ge=0, description="At most so many external clips per machine type (eq. 7).")
+    n_max: CountOrAuto = Field(
+        1000,
+        description="At most so many external clips per machine type (eq. 7); auto: by the number of its training "
+        "clips.",
+    )
     selection: Literal["score", "random"] = Field("score", description="By anomaly score, or at random (Table 4).")
     assign: Literal["most_similar", "rarest"] = Field(
         "most_similar",
@@ -29,5 +33,9 @@ class PseudoLabels(Section):
     """Pseudo-labels by k-means (paper §4.2.2, eq. 13)."""
 
     enabled: bool = Field(True, description="Replace machine labels by pseudo-labels from stage 2 on.")
-    k_source: PositiveInt = Field(16, description="Clusters of the source clips, per machine type.")
-    k_target: PositiveInt = Field(4, description="Clusters of the target clips, per machine type.")
+    k_source: PositiveOrAuto = Field(
+        16, description="Clusters of the source clips, per machine type; auto: by their number."
+    )
+    k_target: PositiveOrAuto = Field(
+        4, description="Clusters of the target clips, per machine type; auto: by their number."
+    )

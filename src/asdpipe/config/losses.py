@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from asdpipe.config.base import PositiveInt, Section, with_kind
+from asdpipe.config.base import PositiveInt, PositiveOrAuto, Section, with_kind
 
 
 class _Loss(Section):
@@ -32,7 +32,9 @@ class Subspace(_Loss):
     feat_ex: bool = Field(
         False, description="Add FeatEx (Wilkinghoff, ICASSP 2024): half of the clips exchange branches with others."
     )
-    subclusters: PositiveInt = Field(16, description="Sub-clusters per class (S).")
+    subclusters: PositiveOrAuto = Field(
+        16, description="Sub-clusters per class (S); auto: by the number of clips per machine type."
+    )
     scale: Literal["fixed", "adaptive"] = Field("fixed", description="Scale s: sqrt(2)*ln(C*S-1), or AdaCos' update.")
     mixup_probability: float = Field(0.5, ge=0, le=1, description="Share of the clips that mixup changes.")
     mixup_partner: Literal["reversed", "random"] = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import Field, TypeAdapter, model_validator
 
-from asdpipe.config.base import Name, Section, canonical_json
+from asdpipe.config.base import Name, PositiveOrAuto, Section, canonical_json
 from asdpipe.config.data import Decoding
 from asdpipe.config.inference import Backend, Fusion, Inference
 from asdpipe.config.iteration import External, PseudoLabels
@@ -117,7 +117,7 @@ class NetworkSettings(Section):
 class RepresentSettings(Section):
     """Settings of representatives."""
 
-    k_source: int
+    k_source: PositiveOrAuto
     similarity: Literal["cosine", "dot"]
 
 
@@ -190,7 +190,7 @@ class Method(Sections):
     @property
     def takes_external(self) -> bool:
         """Whether stages after the first take external clips."""
-        return self.uses_classes and self.external.enabled and self.external.n_max > 0
+        return self.uses_classes and self.external.enabled and self.external.n_max != 0
 
     @property
     def iterates(self) -> bool:

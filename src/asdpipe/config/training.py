@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from asdpipe.config.base import PositiveInt, Section, with_kind
+from asdpipe.config.base import CountOrAuto, PositiveInt, PositiveOrAuto, Section, with_kind
 from asdpipe.config.labels import MachineLabels
+from asdpipe.method import data_size
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Precision = Annotated[
@@ -27,9 +28,15 @@ class ClipTraining(Section):
     sections: ClassVar = ("labels", "network", "loss", "triplet", "training")
     minutes: ClassVar = (60.0, 0.07)
     kind: Literal["clips"] = "clips"
-    epochs: PositiveInt = Field(50, description="Passes over the source clips.")
-    source_per_batch: PositiveInt = Field(80, description="Source (and external) clips of a batch.")
-    target_per_batch: int = Field(20, ge=0, description="Target clips of a batch, drawn with replacement.")
+    epochs: PositiveOrAuto = Field(
+        50, description="Passes over the source clips; auto: 50, or more if these are few optimiser steps."
+    )
+    source_per_batch: PositiveOrAuto = Field(
+        80, description="Source (and external) clips of a batch; auto: by the number of source clips."
+    )
+    target_per_batch: CountOrAuto = Field(
+        20, description="Target clips of a batch, drawn with replacement; auto: by source_per_batch."
+    )
     epoch: Literal["all", "random_half"] = Field(
         "all", description="Source and external clips of an epoch: all (paper), or a random half (released code)."
     )
@@ -39,8 +46,10 @@ class ClipTraining(Section):
 
     @property
     def clips_at_once(self) -> int:
-        """Clips of a forward pass."""
-        return self.source_per_batch + self.target_per_batch
+        """Clips of a forward pass; of ``auto``, which is decided later, the most."""
+        source, target = self.source_per_batch, self.target_per_batch
+        source = source if isinstance(source, int) else data_size.SOURCE_PER_BATCH[1]
+        return source + (target if isinstance(target, int) else data_size.target_per_batch(source))
 
 
 class FineTuning(Section):

@@ -1,6 +1,6 @@
 """Pseudo-labels for training clips: k-means per machine type and domain (paper §4.2.2, eq. 13)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +24,8 @@ def pseudo_labels(
     machine: Sequence[str],
     domain: Sequence[str],
     *,
-    k_source: int,
-    k_target: int,
+    k_source: Mapping[str, int],
+    k_target: Mapping[str, int],
     seed: int,
 ) -> PseudoLabels:
     """Cluster the L2-normalised embeddings of each machine type and domain (eq. 13).
@@ -34,7 +34,7 @@ def pseudo_labels(
         embedding: (clips, dim), original training clips only.
         machine: machine type of each clip.
         domain: "source" or "target" for each clip.
-        k_source, k_target: clusters per machine type, at most the number of distinct clips.
+        k_source, k_target: clusters of each machine type, at most the number of distinct clips.
         seed: seed of k-means.
     """
     unit = normalize(embedding)
@@ -43,7 +43,7 @@ def pseudo_labels(
     reduced = []
     for name, part in sorted(set(zip(machine, domain, strict=True))):
         rows = (machines == name) & (domains == part)
-        k = k_source if part == "source" else k_target
+        k = (k_source if part == "source" else k_target)[name]
         centroids, labels[rows] = cluster(unit[rows], k, seed)
         if len(centroids) < k:
             reduced.append((name, part, len(centroids), k))

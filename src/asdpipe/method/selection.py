@@ -23,7 +23,7 @@ def select(
     clip: Ints,
     machine: Ints,
     score: NDArray[np.floating],
-    n_max: int,
+    n_max: Ints,
     assign: Literal["most_similar", "rarest"] = "most_similar",
 ) -> Selection:
     """Assign every candidate clip to one machine type, then keep the N_ex = min(N_out, N_max) lowest scores (eq. 7).
@@ -32,7 +32,7 @@ def select(
 
     Args:
         clip, machine, score: (candidates,), one row per clip and machine type whose threshold it is below.
-        n_max: maximum number of clips per machine type.
+        n_max: (machines,), maximum number of clips of each machine type.
         assign: machine type of a clip with several candidates: the one with the lowest score (paper), or with the
             fewest candidates (released code). Ties go to the lower score, then to the lower machine index.
     """
@@ -46,19 +46,22 @@ def select(
     rows = rows[np.lexsort([clip[rows], score[rows], machine[rows]])]
     machines, start, counts = np.unique(machine[rows], return_index=True, return_counts=True)
     rank = np.arange(len(rows)) - np.repeat(start, counts) + 1
-    kept = rank <= n_max
+    kept = rank <= n_max[machine[rows]]
     n_out = dict(zip(machines.tolist(), counts.tolist(), strict=True))
     return Selection(rows[kept], rank[kept], n_out)
 
 
-def select_random(num_clips: int, num_machines: int, n_max: int, seed: int) -> tuple[NDArray[np.int64], Ints]:
+def select_random(num_clips: int, n_max: Ints, seed: int) -> tuple[NDArray[np.int64], Ints]:
     """Draw N_max external clips per machine type at random, no clip twice (control experiment of Table 4).
 
-    If the pool is too small, machine types get equal shares.
+    If the pool is too small, no machine type gets more than an equal share.
+
+    Args:
+        n_max: (machines,), number of clips of each machine type.
 
     Returns:
         Clip indices and machine indices, both (selected,), grouped by machine type.
     """
-    per_machine = min(n_max, num_clips // max(num_machines, 1))
-    drawn = np.random.default_rng(seed).permutation(num_clips)[: per_machine * num_machines]
-    return drawn, np.repeat(np.arange(num_machines), per_machine)
+    each = np.minimum(n_max, num_clips // max(len(n_max), 1))
+    drawn = np.random.default_rng(seed).permutation(num_clips)[: each.sum()]
+    return drawn, np.repeat(np.arange(len(n_max)), each)

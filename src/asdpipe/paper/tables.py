@@ -1,9 +1,10 @@
 """The paper's tables with our results beside the published ones, as a csv and as markdown."""
 
 import itertools
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,12 +37,16 @@ NAMES = {
 
 # Machine types with large and with small N_out.
 Groups = dict[str, list[str]]
+# N_max by method.
+Limits = Mapping[str, int | Literal["auto"]]
 
 
 class SelectionFacts(BaseModel):
     """The part of a selection's metadata that is read here."""
 
     n_out: dict[str, int] = {}
+    resolved: dict[str, dict[str, int]] = {}
+    """N_max by machine type where it is auto, below its key."""
 
 
 class Cell(NamedTuple):
@@ -56,7 +61,7 @@ class Cell(NamedTuple):
     n_max: int | None
     machines: str
     run: str
-    our_n_max: int | None
+    our_n_max: str | None
     dataset: str | None
     year: int | None
     split: str
@@ -72,7 +77,7 @@ class Cell(NamedTuple):
 def make_table(
     table: str,
     years: Mapping[str, int | None],
-    limits: Mapping[str, int],
+    limits: Limits,
     aucs: Sequence[Path],
     selections: Sequence[tuple[str, Path]],
 ) -> tuple[pd.DataFrame, str]:
@@ -81,7 +86,7 @@ def make_table(
     Args:
         table: a key of ``published.TABLES``.
         years: year of DCASE (or None) of every data set, in the order of the columns.
-        limits: our N_max of every method of Table 4.
+        limits: our N_max of every method of Table 4; auto: by machine type, as the selections say.
         aucs: auc.csv of every run and seed; those of runs that the table does not have are ignored.
         selections: Table 4: data set and selected.parquet of stage 1 of GROUPING, one per seed.
 
@@ -94,7 +99,7 @@ def make_table(
     columns = [*years.items(), *((None, year) for year in paper.years(table) if year not in years.values())]
     cells = list(_cells(table, columns, ours, groups, limits))
     notes = [*_notes(table, limits), *(_group_notes(groups, limits) if table == "4" else [])]
-    integers = ["stage", "n_max", "our_n_max", "year", "seeds"]
+    integers = ["stage", "n_max", "year", "seeds"]
     frame = pd.DataFrame(cells, columns=Cell._fields).astype(dict.fromkeys(integers, "Int64"))
     return frame, _document(table, cells, len(columns) * len(places), notes)
 
@@ -105,7 +110,7 @@ def make_table(
 def _read_groups(
     selections: Sequence[tuple[str, Path]],
     known: Collection[str],
-    limits: Mapping[str, int],
+    limits: Limits,
     ours: pd.DataFrame,
 ) -> dict[str, Groups]:
     """Return the groups of each data set: a machine type is large if its mean N_out reaches N_max.
@@ -122,17 +127,19 @@ def _read_groups(
         raise UserError(f"--n-max: has no {GROUPING}, whose N_max makes the groups of Table 4; add it")
     groups = {}
     for dataset in datasets:
-        counts = [_n_out(file) for name, file in selections if name == dataset]
+        facts = [_facts(file) for name, file in selections if name == dataset]
+        by_machine: Mapping[str, float] = facts[0].resolved.get("external.n_max", {})
         named: Groups = {"large_n_out": [], "small_n_out": []}
         for machine in sorted(set(ours.machine[ours.dataset == dataset])):
-            mean = np.mean([count.get(machine, 0) for count in counts])
-            named["large_n_out" if mean >= limits[GROUPING] else "small_n_out"].append(machine)
+            mean, limit = np.mean([each.n_out.get(machine, 0) for each in facts]), limits[GROUPING]
+            most = limit if isinstance(limit, int) else by_machine.get(machine, math.inf)
+            named["large_n_out" if mean >= most else "small_n_out"].append(machine)
         groups[dataset] = named
     return groups
 
 
-def _n_out(file: Path) -> dict[str, int]:
-    """Return how many external clips pass the threshold of each machine type that has any.
+def _facts(file: Path) -> SelectionFacts:
+    """Return the facts of a selection: how many external clips pass the threshold of each machine type that has any.
 
     Raises:
         UserError: the file is not that of a selection by score.
@@ -140,13 +147,13 @@ def _n_out(file: Path) -> dict[str, int]:
     clips = read_table("selected", file, ["clip_id"])
     facts = (pq.read_schema(file).metadata or {}).get(b"facts", b"{}")
     try:
-        counts = SelectionFacts.model_validate_json(facts).n_out
+        found = SelectionFacts.model_validate_json(facts)
     except ValidationError:
         raise UserError(f"{file}: its facts are damaged; delete it and run again") from None
-    if len(clips) and not counts:
+    if len(clips) and not found.n_out:
         message = f"{file}: has no N_out, its clips were drawn at random; Table 4 needs it for its groups"
         raise UserError(f"{message}: set methods.{GROUPING}.external.selection to score")
-    return counts
+    return found
 
 
 def _over_seeds(ours: pd.DataFrame, metric: str) -> tuple[int | None, float | None, float | None]:
@@ -163,7 +170,7 @@ def _cells(
     columns: Sequence[tuple[str | None, int | None]],
     ours: pd.DataFrame,
     groups: Mapping[str, Groups],
-    limits: Mapping[str, int],
+    limits: Limits,
 ) -> Iterator[Cell]:
     """Yield the cells line by line; ``columns`` are the data sets with their years."""
     by_run = dict(list(ours.groupby(RUN[:-1])))
@@ -185,7 +192,7 @@ def _cells(
             n_max=line.n_max,
             machines=place.machines,
             run=line.run.method,
-            our_n_max=limits.get(line.run.method) if line.n_max else None,
+            our_n_max=str(limits[line.run.method]) if line.n_max and line.run.method in limits else None,
             dataset=dataset,
             year=year,
             split=place.split,
@@ -253,15 +260,18 @@ def _shown(cell: Cell) -> str:
     return f"{ours} ({theirs})".strip()
 
 
-def _notes(table: str, limits: Mapping[str, int]) -> list[str]:
+def _notes(table: str, limits: Limits) -> list[str]:
     """Return notes on settings and lines that differ from the paper's."""
     lines = paper.lines(table)
+    ours = {line: limits[line.run.method] for line in lines if line.n_max and line.run.method in limits}
     differing = [
-        f"{line.run.method} {limits[line.run.method]} (paper: {line.n_max})"
-        for line in lines
-        if line.n_max and limits.get(line.run.method, line.n_max) != line.n_max
+        f"{line.run.method} {limit} (paper: {line.n_max})"
+        for line, limit in ours.items()
+        if isinstance(limit, int) and limit != line.n_max
     ]
     notes = [f"Our N_max is not the paper's: {', '.join(differing)}."] if differing else []
+    if following := [f"{line.run.method} (paper: {line.n_max})" for line, limit in ours.items() if limit == "auto"]:
+        notes.append(f"Our N_max follows the training clips of each machine type (auto): {', '.join(following)}.")
     if added := [_name(line.method) for line in lines if line in paper.BASELINES]:
         notes.append(f"Not in the paper: {', '.join(added)}.")
     if table.startswith("A"):
@@ -272,12 +282,14 @@ def _notes(table: str, limits: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def _group_notes(groups: Mapping[str, Groups], limits: Mapping[str, int]) -> list[str]:
+def _group_notes(groups: Mapping[str, Groups], limits: Limits) -> list[str]:
     """Return the machine types of each group, ours and the paper's."""
     large = "; ".join(f"{year} {', '.join(machines)}" for year, machines in paper.LARGE_N_OUT.items())
     notes = [f"Large N_out in the paper (N_out ≥ N_max): {large}; all others are small."]
     for dataset, named in groups.items():
         ours, others = (", ".join(machines) or "none" for machines in named.values())
-        limit = f"a mean over the seeds of at least {limits[GROUPING]}, N_max of {GROUPING}"
+        stated = limits[GROUPING]
+        most = f"{stated}, N_max of" if isinstance(stated, int) else f"N_max of the machine type, {stated} in"
+        limit = f"a mean over the seeds of at least {most} {GROUPING}"
         notes.append(f"Large N_out on {dataset} ({limit}): {ours}; small: {others}.")
     return notes

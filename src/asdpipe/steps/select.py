@@ -11,10 +11,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from typer import Option
 
+from asdpipe.artifacts.resolved import noted
 from asdpipe.artifacts.tables import read_arrow, read_table, write_table
 from asdpipe.config.base import read_settings
+from asdpipe.config.iteration import External
 from asdpipe.config.method import SelectSettings
+from asdpipe.data.manifests import packed_clips
 from asdpipe.errors import UserError
+from asdpipe.method.data_size import AUTO, by_machine, count_clips, external_clips
 from asdpipe.method.selection import select as select_clips
 from asdpipe.method.selection import select_random
 from asdpipe.steps.options import InFile, MaybeFile, Number, OutFile, Settings
@@ -42,6 +46,7 @@ def select(
     selected: OutFile,
     representatives: MaybeFile = None,
     clips: MaybeFile = None,
+    index: MaybeFile = None,
     pool_index: IndexFiles = [],  # noqa: B006 (typer reads it, nobody changes it)
     scores: ScoreFiles = [],  # noqa: B006
 ) -> None:
@@ -50,11 +55,15 @@ def select(
     Args:
         settings: of the selection; stage, seed: only for selection at random, which stage 0 asks of first_stage.
         representatives: of the stage; without them (stage 0), the training clips' manifest names the machine types.
+        clips, index: of the training clips; external.n_max: auto counts those that are packed.
         pool_index: of packed pools: bad clips are not there. Of others they are not among the scores.
     """
     external = read_settings(SelectSettings, settings).external
     names = read_arrow("pool_clips", pool_clips, ["clip_id"])["clip_id"].combine_chunks()
     machines = _machines(representatives, clips)
+    limits = _limits(external, machines, clips, index)
+    facts = noted({"external.n_max": limits} if external.n_max == AUTO else {})
+    n_max = np.array([limits[name] for name in machines], dtype=np.int64)
     n_out: dict[str, int] = {}
     if external.selection == "random" or (stage == 0 and external.first_stage == "random"):
         usable = np.arange(len(names))
@@ -62,12 +71,12 @@ def select(
             packed = pa.concat_tables([read_arrow("waveforms", file, ["clip_id"]) for file in pool_index])
             usable = np.flatnonzero(pc.is_in(names, packed["clip_id"]))
         entropy = int(np.random.SeedSequence((seed, stage)).generate_state(1)[0])
-        drawn, machine = select_random(len(usable), len(machines), external.n_max, entropy)
+        drawn, machine = select_random(len(usable), n_max, entropy)
         clip, score = usable[drawn], np.full(len(drawn), np.nan)
         rank = np.concatenate([np.arange(count) + 1 for count in np.bincount(machine)] or [clip])
     else:
         found = _candidates(scores, names, machines)
-        chosen = select_clips(found.clip, found.machine, found.score, external.n_max, external.assign)
+        chosen = select_clips(found.clip, found.machine, found.score, n_max, external.assign)
         clip, machine, score = found.clip[chosen.row], found.machine[chosen.row], found.score[chosen.row]
         rank = chosen.rank
         n_out = {machines[index]: count for index, count in chosen.n_out.items()}
@@ -90,7 +99,7 @@ def select(
         logger.info("%s: N_out %s, N_ex %d", name, n_out.get(name, 0) if scores else "-", count)
     if not len(table):
         logger.warning("no external clip passes a threshold: the next stage trains without external clips")
-    write_table("selected", table, selected, {"n_out": n_out, "pool": len(names)})
+    write_table("selected", table, selected, {"n_out": n_out, "pool": len(names)} | facts)
 
 
 def _machines(representatives: Path | None, clips: Path | None) -> list[str]:
@@ -99,6 +108,23 @@ def _machines(representatives: Path | None, clips: Path | None) -> list[str]:
     if clips is None:
         raise UserError("select needs --representatives, or --clips for the names of the machine types")
     return sorted(pc.unique(read_arrow("clips", clips, ["machine"])["machine"]).to_pylist())
+
+
+def _limits(external: External, machines: Sequence[str], clips: Path | None, index: Path | None) -> dict[str, int]:
+    """Return N_max of every machine type.
+
+    Raises:
+        UserError: it is auto, and the training clips are not given.
+    """
+    if isinstance(external.n_max, int):
+        return dict.fromkeys(machines, external.n_max)
+    if clips is None or index is None:
+        raise UserError("select needs --clips and --index for external.n_max: auto, which counts the training clips")
+    table = packed_clips(clips, index)
+    limits = by_machine(external.n_max, external_clips, count_clips(table.machine, table.domain))
+    if unknown := sorted(set(machines) - set(limits)):
+        raise UserError(f"{index}: has no clip of {', '.join(unknown)}; delete what was made from it and run again")
+    return limits
 
 
 def _candidates(files: Sequence[Path], names: pa.StringArray, machines: Sequence[str]) -> Candidates:

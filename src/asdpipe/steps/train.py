@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from typer import Option
 
 from asdpipe.artifacts.files import file_digest, write_csv
+from asdpipe.artifacts.resolved import noted
 from asdpipe.artifacts.tables import read_table, write_table
-from asdpipe.config.base import read_settings
+from asdpipe.config.base import read_settings, with_values
 from asdpipe.config.method import TrainingSettings
 from asdpipe.config.targets import targets
 from asdpipe.data.manifests import packed_clips
 from asdpipe.data.waveforms import Waveforms
+from asdpipe.method.data_size import count_clips
 from asdpipe.method.objectives import Sum
 from asdpipe.models.base import FeatureExtractor
 from asdpipe.models.build import build_extractor
@@ -25,6 +27,7 @@ from asdpipe.models.files import save_model
 from asdpipe.models.pretrained import load_pretrained
 from asdpipe.provenance.code import code_digest
 from asdpipe.steps.options import Device, InFile, MaybeFile, Number, OutFile, Settings, TorchCompile
+from asdpipe.training.auto import numbers
 from asdpipe.training.batches import TrainingSet
 from asdpipe.training.device import pick_device
 from asdpipe.training.job import Job, objective_context
@@ -73,11 +76,14 @@ def train(
     """
     used = read_settings(TrainingSettings, settings)
     used.network.check_weights(pretrained)
+    originals, stated = packed_clips(clips, index), used.model_dump(mode="json")
+    resolved = numbers(stated, count_clips(originals.machine, originals.domain))
+    used, facts = with_values(used, resolved), noted(resolved)
     external = None if selected is None else read_table("selected", selected)
     packs = [(index, samples), *zip(pool_index, pool_samples, strict=True)]
     waveforms = Waveforms(packs, [] if external is None else external.clip_id.tolist())
     table, classes = assemble_labels(
-        packed_clips(clips, index),
+        originals,
         used.labeller(),
         None if pseudo_labels is None else read_table("pseudo_labels", pseudo_labels),
         None if external is None else external[external.clip_id.isin(waveforms.clip_ids[waveforms.in_pool])],
@@ -102,8 +108,8 @@ def train(
         groups,
         (table.domain == "target").to_numpy(),
     )
-    stated, network = used.model_dump(mode="json"), used.network.arguments()
-    facts = {} if pretrained is None else {"pretrained_sha256": file_digest(pretrained)}
+    network = used.network.arguments()
+    facts |= {} if pretrained is None else {"pretrained_sha256": file_digest(pretrained)}
     made_of = facts | {"settings": stated, "num_samples": num_samples, "stage": stage, "seed": seed}
     made_of |= made_from(table, packs, code_digest("train", targets(stated)))
 

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import TypeAdapter
 from typer import Option
@@ -44,7 +44,7 @@ def write_paper_table(
         message = f"{len(selected)} files of --selected but {len(selected_of)} data sets of --selected-of"
         raise UserError(f"{message}: give one of each per file")
     years = parsed("datasets", datasets, TypeAdapter(dict[str, int | None]))
-    limits = parsed("n-max", n_max, TypeAdapter(dict[str, int]))
+    limits = parsed("n-max", n_max, TypeAdapter(dict[str, int | Literal["auto"]]))
     frame, document = make_table(table, years, limits, aucs, list(zip(selected_of, selected, strict=True)))
     write_csv(frame, csv)
     with written(markdown) as temporary:

@@ -70,6 +70,7 @@ def train_epochs(
     state = TrainingState(modules, optimizer(parameters), rng, order, losses=no_losses)
     checkpoint.restore(state)
     progress = Progress("training", (epochs - len(state.history)) * steps_per_epoch - len(state.losses), "batch")
+    logger.info("%d epochs of %d optimiser steps, %d in all", epochs, steps_per_epoch, epochs * steps_per_epoch)
     dtype = training_dtype(precision, device, extractor.embedding_shape[1])
     crop = make_crop(clips, num_samples, device)
     extractor.train()
