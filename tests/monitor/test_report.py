@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asdpipe.artifacts.tables import read_table
+from asdpipe.artifacts.tables import read_facts, read_table, write_table
 from asdpipe.errors import UserError
 from asdpipe.report.content import gather
 from asdpipe.report.page import as_json, render
@@ -117,6 +117,36 @@ def test_every_seed_has_a_roc_curve(report, page):
     area = np.trapezoid([row["true"] for row in own], [row["false"] for row in own])
     auc = pd.read_csv(report.shown.auc).set_index("machine").auc["fan"]
     assert 100 * area == pytest.approx(auc, abs=1e-4)
+
+
+def test_settings_that_are_auto_are_shown_with_the_numbers_that_they_came_to(tmp_path, page):
+    assert "came to" not in page
+    results = written(tmp_path, label="x")
+    for stage in (1, 2):
+        folder = results / DATASET / f"ba/seed0/stage{stage}"
+        said = {"training.epochs": 1234, "loss.subclusters": 1 + stage}
+        (folder / "model.json").write_text(json.dumps({"resolved": said}))
+    first = results / DATASET / "ba/seed0/stage1"
+    n_max = {"external.n_max": {"fan": 28, "pump": 110}}
+    for name, resolved in (("selected", n_max), ("pseudo_labels", {"pseudo_labels.k_source": {"fan": 2, "pump": 2}})):
+        file = first / f"{name}.parquet"
+        write_table(name, read_table(name, file), file, read_facts(file) | {"resolved": resolved})
+    # What cannot be read is left out, also what is no number.
+    later = results / DATASET / "ba/seed0/stage2"
+    write_table(
+        "selected", read_table("selected", later / "selected.parquet"), later / "selected.parquet", {"resolved": 3}
+    )
+    (results / DATASET / "ba/seed0/stage2/pseudo_labels.parquet").write_bytes(b"PAR1")
+    shown = gather(results, DATASET, "ba")
+    assert dict(shown.process.resolved) == {
+        "training.epochs": "1,234",
+        "loss.subclusters": "3",
+        "external.n_max": "28 (fan) or 110 (pump)",
+        "pseudo_labels.k_source": "2",
+    }
+    text = Tags(render(shown)).text
+    assert "training.epochs1,234" in text
+    assert "external.n_max28 (fan) or 110 (pump)" in text
 
 
 def test_names_are_shown_as_text(tmp_path):

@@ -103,6 +103,17 @@ ADDED_ONE, ADDED_TWO = 1, 2
         ("method/metrics.py", "MAX_FPR = 0.1", "MAX_FPR = 0.2", {"evaluate"}, {"train", "score", "write_submission"}),
         ("data/audio.py", "SAMPLE_RATE = 16_000", "SAMPLE_RATE = 8_000", {"embed", "pack_clips"}, {"evaluate"}),
         ("data/waveforms.py", "class Waveforms:", "class Waveforms(dict):", {"train", "embed"}, {"score", "download"}),
+        # The rules of settings that are auto.
+        ("method/data_size.py", "MIN_STEPS = 2000", "MIN_STEPS = 2001", {"train"}, {"represent", "select", "embed"}),
+        ("method/data_size.py", "MOST_CENTROIDS = 16", "MOST_CENTROIDS = 8", {"represent"}, {"select", "pseudo_label"}),
+        ("method/data_size.py", "MOST_EXTERNAL = 1000", "MOST_EXTERNAL = 9", {"select"}, {"represent", "pseudo_label"}),
+        (
+            "method/data_size.py",
+            "MOST_TARGET_CLUSTERS = 4",
+            "MOST_TARGET_CLUSTERS = 5",
+            {"pseudo_label"},
+            {"represent"},
+        ),
         ("paper/iterative_asd.csv", "1", "2", {"write_paper_table"}, {"evaluate", "train", "write_top_m_table"}),
         ("paper/top_m.csv", "1", "2", {"write_top_m_table"}, {"evaluate", "write_paper_table"}),
     ],

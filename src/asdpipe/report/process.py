@@ -1,13 +1,17 @@
 """Part 6: how the run went: losses, time and memory of the steps, settings and records."""
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
+from asdpipe.artifacts.resolved import Resolved, from_facts, number_in_words
+from asdpipe.artifacts.tables import read_facts
 from asdpipe.errors import UserError
 from asdpipe.monitor.origin import origin
 from asdpipe.report.clips import first_embedded
@@ -29,6 +33,8 @@ class Process:
     """Name and value."""
     settings: list[tuple[str, str]]
     """Step, and its settings as YAML."""
+    resolved: list[tuple[str, str]]
+    """Keys that are ``auto``, and what they came to."""
     note: str = ""
 
 
@@ -40,10 +46,12 @@ def gather_process(results: Path, dataset: str, runs: Sequence[Run], shown: Run)
     folders += [results / "external" / pool for pool in _pools(runs)]
     files = [file for folder in folders for file in sorted(folder.rglob("benchmarks/*.tsv"))]
     losses, steps = read_losses(own), read_benchmarks(files)
+    of_seed = [run for run in own if run.seed == shown.seed and run.stage <= shown.stage]
+    resolved = [(key, number_in_words(value)) for key, value in read_resolved(of_seed).items()]
     try:
         record = origin(shown.auc).record
     except UserError as error:
-        return Process(losses, steps, [], [], f"The record of the shown run is missing: {error}")
+        return Process(losses, steps, [], [], resolved, f"The record of the shown run is missing: {error}")
     facts = [
         ("result", record.file.path),
         ("SHA-256", record.file.sha256 or ""),
@@ -54,7 +62,7 @@ def gather_process(results: Path, dataset: str, runs: Sequence[Run], shown: Run)
         (step, "---\n".join(yaml.safe_dump(each, sort_keys=True, allow_unicode=True) for each in several))
         for step, several in record.config.items()
     ]
-    return Process(losses, steps, facts, settings)
+    return Process(losses, steps, facts, settings, resolved)
 
 
 def _pools(runs: Iterable[Run]) -> list[str]:
@@ -82,6 +90,32 @@ def read_losses(runs: Iterable[Run]) -> pd.DataFrame:
         if {"epoch", "loss"} <= {*frame.columns}:
             frames.append(frame.assign(stage=run.stage, seed=run.seed))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["epoch", "loss", "stage", "seed"])
+
+
+def read_resolved(runs: Iterable[Run]) -> Resolved:
+    """Return what settings that are ``auto`` came to, as the results of runs say; of several, the last counts."""
+    found: dict[str, Any] = {}
+    for run in runs:
+        for file in _with_facts(run):
+            try:
+                facts = json.loads(file.read_bytes()) if file.suffix == ".json" else read_facts(file)
+            except (OSError, ValueError, UserError):
+                continue
+            found |= from_facts(facts if isinstance(facts, dict) else {})
+    return found
+
+
+def _with_facts(run: Run) -> Iterator[Path]:
+    """Yield the results of a run that may have facts about its settings, also those that another method owns."""
+    yield _model_folder(run) / "model.json"
+    representatives = run.folder / "representatives.parquet"
+    if not representatives.exists() and run.is_finished:
+        try:
+            owned = first_embedded(origin(origin(run.auc).input("scores"))).inputs("representatives")
+        except UserError:
+            owned = []
+        yield from owned
+    yield from (representatives, run.folder / "pseudo_labels.parquet", run.folder / "selected.parquet")
 
 
 def _model_folder(run: Run) -> Path:

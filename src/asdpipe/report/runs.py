@@ -67,7 +67,7 @@ def compared_runs(runs: Sequence[Run], shown: Run) -> list[list[Run]]:
 
 def report_files(results: Path, dataset: str) -> list[Path]:
     """Return the files that a report of a data set shows, as far as they are there."""
-    names = ("*.csv", "*.parquet", "embeddings/*.parquet", "monitor/*.parquet")
+    names = ("*.csv", "*.parquet", "model.json", "embeddings/*.parquet", "monitor/*.parquet")
     folders = [run.folder for run in find_runs(results, dataset)]
     return [file for folder in folders for name in names for file in sorted(folder.glob(name))]
 
