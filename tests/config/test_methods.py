@@ -4,6 +4,7 @@ import pytest
 
 from asdpipe.config.reading import read_config
 from asdpipe.config.targets import targets
+from asdpipe.method.data_size import Size, external_clips
 from tests.config import test_top_m
 from tests.conftest import ROOT
 
@@ -55,6 +56,15 @@ def test_systems_have_the_papers_settings(name, labels):
     assert (method.pseudo_labels.k_source, method.pseudo_labels.k_target) == (16, 4)
     assert (method.triplet.snr_db, method.triplet.semitones) == ((-5, 20), (6, 12))
     assert (method.triplet.tau, method.triplet.gamma) == (0.2, 0.5)
+
+
+def test_table_4_of_the_demo_varies_what_its_clips_come_to_in_the_same_shares():
+    demo = read_config([ROOT / "config/config.yaml"])
+    clips = demo.datasets["demo"].demo
+    of_all = external_clips(Size(clips.source_clips, clips.target_clips))
+    for name, (of_paper, _) in CHOICES.items():
+        n_max = demo.resolve_method(name).external.n_max
+        assert n_max == ("auto" if of_paper == 1000 else of_paper * of_all // 1000)
 
 
 @pytest.mark.parametrize("name", CHOICES)

@@ -473,6 +473,6 @@ def test_its_variant_for_one_machine_type_is_valid(tmp_path):
     (tmp_path / "one.yaml").write_text(text)
     config = read_config([tmp_path / "one.yaml"], {"data_root": "x"})
     method = config.resolve_method(config.method)
-    assert (method.external.first_stage, method.external.n_max) == ("random", 200)
+    assert (method.external.first_stage, method.external.n_max) == ("random", "auto")
     # Its stage 1 is its own: that of ba_trp has no external clips.
     assert config.owner_of_first_model(config.method) == config.method
