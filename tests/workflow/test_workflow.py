@@ -110,12 +110,17 @@ def test_the_result_keeps_its_contract(run: Path) -> None:
 
 
 def test_the_results_are_those_that_were_written_down(run: Path) -> None:
-    found, expected = golden.results(run), pd.read_csv(golden.FILE)
+    found, expected = golden.results(run), pd.read_csv(golden.FILE, dtype={"clips": str})
     pd.testing.assert_frame_equal(found.iloc[:, :3], expected.iloc[:, :3])
     hint = "; if the method was changed on purpose, run: python -m tests.golden"
+    # After one epoch, cosines differ in the sixth decimal only. On another kind of CPU, rounding may decide which clips
+    # pass a threshold or share a cluster. From there on, stages are trained on other clips, and nothing is to compare.
+    same = found.clips == expected.clips
+    assert same[found.stage == 1].all(), hint
+    compared = found.stage < found.stage[~same].min() if not same.all() else same
+    found, expected = found[compared], expected[compared]
     assert found.loss.tolist() == pytest.approx(expected.loss.tolist(), rel=golden.LOSS_TOLERANCE), hint
-    metrics = golden.COLUMNS[3:-1]
-    difference = (found[metrics] - expected[metrics]).abs().max()
+    difference = (found[golden.METRICS] - expected[golden.METRICS]).abs().max()
     assert difference.max() <= golden.AUC_TOLERANCE, f"{difference}{hint}"
 
 
