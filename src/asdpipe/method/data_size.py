@@ -21,8 +21,10 @@ CLUSTERS = (2, 16)
 # Ten target clips make four clusters.
 TARGET_CLUSTERS_PER_CLIP = 0.4
 MOST_TARGET_CLUSTERS = 4
-# Fewest and most.
+# Fewest and most. Two or four instead of sixteen are worse from a hundred clips on, and no better with fewer
+# (docs/evidence.md); a sub-cluster needs clips of its own.
 SUBCLUSTERS = (2, 16)
+CLIPS_PER_SUBCLUSTER = 4
 # About as many external clips as training clips.
 MOST_EXTERNAL = 1000
 # An epoch of a small data set has about so many batches.
@@ -32,8 +34,8 @@ SOURCE_PER_BATCH = (16, 80)
 # One clip in five is a target clip.
 SOURCE_PER_TARGET = 4
 EPOCHS = 50
-# Optimiser steps of a stage without external clips.
-MIN_STEPS = 2000
+# Optimiser steps of a stage without external clips (docs/evidence.md).
+MIN_STEPS = 500
 
 
 class Size(NamedTuple):
@@ -95,7 +97,7 @@ def subclusters(median_source: float) -> int:
     Args:
         median_source: median of the machine types' numbers of source clips.
     """
-    return _within(SUBCLUSTERS[0], round(SUBCLUSTERS[1] * median_source / PAPER_SOURCE), SUBCLUSTERS[1])
+    return _within(SUBCLUSTERS[0], int(median_source // CLIPS_PER_SUBCLUSTER), SUBCLUSTERS[1])
 
 
 def source_per_batch(total_source: int) -> int:
