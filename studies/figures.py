@@ -1,6 +1,5 @@
 """Draw the figures and the table of docs/evidence.md: ``python -m studies.figures``."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +30,11 @@ BASE: dict[str, Any] = {
 }
 STAGE_2, STATE = {"labels": "kmeans"}, {"labels": "state"}
 NEIGHBOUR = {"scorer": "nearest neighbour"}
+
+# What two cells share that differ in their classes.
+PLACE = ["design", "clips", "machines", "shuffled", "steps", "subclusters", "triplet", "branches", "seed"]
+# What training clips alone tell of a stage, and whether more of it should be better (1) or less (-1).
+CRITERIA = {"proxy_auc": 1, "agreement": 1, "effective_rank": 1, "distance": -1}
 
 
 class Mean(NamedTuple):
@@ -101,6 +105,10 @@ def comparisons() -> Iterator[Comparison]:
             text, sub = f"{count} instead of 16, {clips} clips", {"clips": clips, "subclusters": count}
             yield Comparison("Fewer sub-clusters: stage 1", text, sub, {"clips": clips})
             yield Comparison("Fewer sub-clusters: stage 2", text, {**sub, **STAGE_2}, {"clips": clips, **STAGE_2})
+    small = {"design": "mechanisms", "subclusters": 2}
+    text = "2 instead of 16, mechanisms, 100 clips"
+    yield Comparison("Fewer sub-clusters: stage 1", text, small, {"design": "mechanisms"})
+    yield Comparison("Fewer sub-clusters: stage 2", text, {**small, **STAGE_2}, {"design": "mechanisms", **STAGE_2})
     for count in (2, 16):
         yield Comparison("Other numbers of pseudo-labels", f"{count} instead of 8", {**STAGE_2, "k": count}, STAGE_2)
     for external, at_random in ((25, False), (100, False), (100, True)):
@@ -136,6 +144,40 @@ def comparison_table(table: pd.DataFrame) -> str:
     lines = ["| comparison | AUC | official score | seeds |", "|---|---|---|---|"]
     for group, rows in groups.items():
         lines += [f"| **{group}** | | | |", *rows]
+    return "\n".join(lines)
+
+
+def stage_choices(table: pd.DataFrame) -> str:
+    """Return how well criteria of training clips choose between stage 1 and stage 2, in Markdown."""
+    network = table[(table.scorer == "network") & ~table.shuffled & (table.external == 0)]
+    of_first = network[network.labels == "machine"].drop(columns="k")
+    both = network[network.labels == "kmeans"].merge(of_first, on=PLACE, suffixes=("_2", "_1"))
+    gain = both.auc_2 - both.auc_1
+    lines = ["| chosen by | of pairs, the better stage is chosen | AUC over always stage 1 | over always the better |"]
+    lines += ["|---|---|---|---|"]
+    rules = {name: sign * (both[f"{name}_2"] - both[f"{name}_1"]) > 0 for name, sign in CRITERIA.items()}
+    for name, second in {**rules, "always stage 2": gain == gain}.items():  # noqa: PLR0124 (not for NaN)
+        won = int((second == (gain > 0)).sum())
+        low, high = stats.binomtest(won, len(gain)).proportion_ci(method="wilson")
+        taken = gain.where(second, 0.0)
+        share = f"{100 * won / len(gain):.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {len(gain)}"
+        lines.append(
+            f"| {name.replace('_', ' ')} | {share} | {taken.mean():+.1f} | {(taken - gain.clip(lower=0)).mean():+.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def scorer_table(table: pd.DataFrame) -> str:
+    """Return AUC and official score of every scorer, less the workflow's on the same embeddings, in Markdown."""
+    keys = [*PLACE, "labels", "k", "external", "at_random"]
+    lines = ["| scorer | AUC | official score | AUC below the better of network and nearest neighbour by more than 1 |"]
+    lines += ["|---|---|---|---|"]
+    wide = {metric: table.pivot_table(index=keys, columns="scorer", values=metric) for metric in ("auc", "official")}
+    best = wide["auc"][["network", "nearest neighbour"]].max(axis=1)
+    for name in sorted(set(table.scorer) - {"network"}):
+        found = [_shown(mean(wide[metric][name] - wide[metric]["network"])) for metric in ("auc", "official")]
+        bad = (wide["auc"][name] < best - 1).mean()
+        lines.append(f"| {name} | {found[0]} | {found[1]} | {100 * bad:.0f} % of {len(best)} |")
     return "\n".join(lines)
 
 
@@ -256,11 +298,14 @@ def main() -> None:
     table = pd.read_csv(OUTPUT)
     for draw in (steps_figure, labels_figure, subclusters_figure, fusion_figure):
         draw(table)
-    rows = comparison_table(table)
-    if PAGE.exists():
-        block = re.compile(r"(<!-- comparisons -->\n).*?(\n<!-- end -->)", flags=re.S)
-        PAGE.write_text(block.sub(lambda match: match[1] + rows + match[2], PAGE.read_text(encoding="utf-8")), "utf-8")
-    print(rows)
+    tables = {"comparisons": comparison_table(table), "stages": stage_choices(table), "scorers": scorer_table(table)}
+    for name, rows in tables.items():
+        print(rows, end="\n\n")
+        if PAGE.exists():
+            before, rest = PAGE.read_text(encoding="utf-8").split(f"<!-- {name} -->\n")
+            PAGE.write_text(
+                f"{before}<!-- {name} -->\n\n{rows}\n\n{rest[rest.index('<!-- end -->') :]}", encoding="utf-8"
+            )
 
 
 if __name__ == "__main__":

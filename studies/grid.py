@@ -162,6 +162,7 @@ def _blocks() -> Iterator[tuple[str, list[Cell]]]:
     yield "steps", _cells([states], [*long, *short])
     yield "subclusters_clips", _cells([few, more], sub[:2])
     yield "machines", _cells([Data(machines=3), Data(machines=14)], both)
+    yield "mechanisms_subclusters", _cells([Data("mechanisms")], sub[:2])
     real = Data("real", 20, 3)
     for steps in (125, 500):
         yield "real", _cells([real], [replace(both[0], steps=steps), replace(both[1], steps=steps, k=4)])

@@ -1,4 +1,4 @@
-"""Measure every finished cell: ``python -m studies.measure`` writes studies/measurements.csv."""
+"""Measure every finished cell: ``python -m studies.measure`` adds it to studies/measurements.csv."""
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
@@ -112,24 +112,33 @@ def measured(cell: Cell, work: Path) -> list[dict[str, Any]]:
         )
     losses = pd.read_csv(folder / "training.csv")
     whole = scores_of(cell, work, train, test)
-    keys = {**asdict(cell.data), **asdict(cell.training), "seed": cell.seed, "epochs": cell.training.epochs(cell.data)}
+    keys = {
+        "cell": cell.folder,
+        **asdict(cell.data),
+        **asdict(cell.training),
+        "seed": cell.seed,
+        "epochs": cell.training.epochs(cell.data),
+    }
     keys |= criteria(whole, train, losses) | {"ari": states_found(cell, work, train)}
     scored = {name: score[len(train) :] for name, score in whole.items()}
     return [{**keys, "scorer": name, **metrics_of(test, score)} for name, score in scored.items()]
 
 
 def main() -> None:
-    """Write one row per cell and scorer."""
+    """Add the finished cells that are not in the table, one row per cell and scorer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("results/evidence"), help="folder of the study's results")
     parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    cells = list(dict.fromkeys(cell for block in BLOCKS.values() for cell in block))
+    known = pd.read_csv(options.output) if options.output.exists() else pd.DataFrame({"cell": []})
+    cells = [cell for block in BLOCKS.values() for cell in block if cell.folder not in set(known.cell)]
     with ProcessPoolExecutor(options.cores) as pool:
-        rows = [row for part in pool.map(measured, cells, [options.work] * len(cells)) for row in part]
-    pd.DataFrame(rows).round(4).to_csv(options.output, index=False)
-    print(f"{options.output}: {len({tuple(row.items())[:14] for row in rows})} cells of {len(cells)}")
+        work = [options.work] * len(cells)
+        rows = [row for part in pool.map(measured, dict.fromkeys(cells), work) for row in part]
+    table = pd.concat([known, pd.DataFrame(rows).round(4)]) if rows else known
+    table.sort_values(["cell", "scorer"]).to_csv(options.output, index=False)
+    print(f"{options.output}: {table.cell.nunique()} cells")
 
 
 if __name__ == "__main__":
