@@ -86,12 +86,12 @@ def test_a_batch_has_a_quarter_as_many_target_clips_and_at_least_one():
     assert [data_size.target_per_batch(source) for source in (1, 3, 4, 16, 32, 80)] == [1, 1, 1, 4, 8, 20]
 
 
-def test_a_training_has_fifty_epochs_or_just_as_many_as_make_five_hundred_steps():
+def test_a_training_has_fifty_epochs_or_just_as_many_as_make_two_hundred_steps():
     values = [data_size.epochs(steps) for steps in range(1, 500)]
     assert values == sorted(values, reverse=True)
     for steps, epochs in enumerate(values, start=1):
-        assert epochs == 50 if 50 * steps >= 500 else (epochs - 1) * steps < 500 <= epochs * steps
-    assert (data_size.epochs(1), data_size.epochs(10**6)) == (500, 50)
+        assert epochs == 50 if 50 * steps >= 200 else (epochs - 1) * steps < 200 <= epochs * steps
+    assert (data_size.epochs(1), data_size.epochs(10**6)) == (200, 50)
 
 
 def test_clips_are_counted_by_machine_type_and_domain():

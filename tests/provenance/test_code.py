@@ -104,7 +104,7 @@ ADDED_ONE, ADDED_TWO = 1, 2
         ("data/audio.py", "SAMPLE_RATE = 16_000", "SAMPLE_RATE = 8_000", {"embed", "pack_clips"}, {"evaluate"}),
         ("data/waveforms.py", "class Waveforms:", "class Waveforms(dict):", {"train", "embed"}, {"score", "download"}),
         # The rules of settings that are auto.
-        ("method/data_size.py", "MIN_STEPS = 500", "MIN_STEPS = 501", {"train"}, {"represent", "select", "embed"}),
+        ("method/data_size.py", "MIN_STEPS = 200", "MIN_STEPS = 201", {"train"}, {"represent", "select", "embed"}),
         ("method/data_size.py", "MOST_CENTROIDS = 16", "MOST_CENTROIDS = 8", {"represent"}, {"select", "pseudo_label"}),
         ("method/data_size.py", "MOST_EXTERNAL = 1000", "MOST_EXTERNAL = 9", {"select"}, {"represent", "pseudo_label"}),
         (

@@ -24,13 +24,12 @@ def settings(**sections) -> dict:
 
 
 def test_all_numbers_follow_the_clips():
-    # A quarter of the median, 140 clips, is more than 16. 1140 clips make 20 batches of 57 clips, 14 target clips each.
-    steps = math.ceil(1140 / 57)
+    # A quarter of the median, 140 clips, is more than 16. A fortieth of 1140 clips are 28, a quarter of which are 7.
     assert numbers(settings(**AUTO), SIZES) == {
         "loss.subclusters": 16,
-        "training.source_per_batch": 57,
-        "training.target_per_batch": 14,
-        "training.epochs": max(50, math.ceil(500 / steps)),
+        "training.source_per_batch": 28,
+        "training.target_per_batch": 7,
+        "training.epochs": 50,
     }
 
 
@@ -40,7 +39,7 @@ def test_epochs_and_target_clips_follow_the_batches_that_are_stated(epoch):
     # 114 batches, or half of them and one.
     steps = {"all": 114, "random_half": 58}[epoch]
     assert num_batches(1140, 10, epoch) == steps
-    epochs = max(50, math.ceil(500 / steps))
+    epochs = max(50, math.ceil(200 / steps))
     assert numbers(settings(training=stated), SIZES) == {"training.target_per_batch": 2, "training.epochs": epochs}
 
 
@@ -50,7 +49,7 @@ def test_a_training_without_source_clips_has_numbers():
         "loss.subclusters": 2,
         "training.source_per_batch": 16,
         "training.target_per_batch": 4,
-        "training.epochs": 500,
+        "training.epochs": 200,
     }
 
 
@@ -68,7 +67,7 @@ def test_numbers_replace_auto_and_nothing_else():
     read = read_settings(TrainingSettings, as_json(Method.model_validate(AUTO).training_settings()))
     found = numbers(read.model_dump(mode="json"), SIZES)
     used = with_values(read, found)
-    numeric = {"loss": {"subclusters": 16}, "training": {"source_per_batch": 57, "target_per_batch": 14, "epochs": 50}}
+    numeric = {"loss": {"subclusters": 16}, "training": {"source_per_batch": 28, "target_per_batch": 7, "epochs": 50}}
     assert used == Method.model_validate(numeric).training_settings()
     # Precision is chosen later, by the hardware.
     assert used.training.precision == "auto"
