@@ -95,6 +95,14 @@ def comparisons() -> Iterator[Comparison]:
     for place, text in places:
         k: dict[str, Any] = {"k": 4} if place.get("design") == "real" else {}
         yield Comparison("Stage 2 (k-means) over stage 1", text, {**place, **STAGE_2, **k}, place)
+    for low, high in ((100, 500), (500, 2000)):
+        text = f"{high:,} instead of {low} steps, states, 100 clips"
+        for classes, changes in (("stage 1", {}), ("stage 2", STAGE_2), ("true states", STATE)):
+            yield Comparison(f"More steps: {classes}", text, {"steps": high, **changes}, {"steps": low, **changes})
+    text = "500 instead of 125 steps, real-mini"
+    yield Comparison("More steps: stage 1", text, {**real, "steps": 500}, {**real, "steps": 125})
+    second = {**real, **STAGE_2, "k": 4}
+    yield Comparison("More steps: stage 2", text, {**second, "steps": 500}, {**second, "steps": 125})
     for place, text in places:
         yield Comparison("True states over stage 1", text, {**place, **STATE}, place)
         yield Comparison("True states over k-means", text, {**place, **STATE}, {**place, **STAGE_2})

@@ -21,8 +21,8 @@ CLUSTERS = (2, 16)
 # Ten target clips make four clusters.
 TARGET_CLUSTERS_PER_CLIP = 0.4
 MOST_TARGET_CLUSTERS = 4
-# Fewest and most. Two or four instead of sixteen are worse from a hundred clips on, and no better with fewer
-# (docs/evidence.md); a sub-cluster needs clips of its own.
+# Fewest and most. Two or four instead of sixteen were nowhere better, and worse in most trainings of a hundred clips or
+# more (docs/evidence.md). A sub-cluster needs clips of its own.
 SUBCLUSTERS = (2, 16)
 CLIPS_PER_SUBCLUSTER = 4
 # About as many external clips as training clips.
