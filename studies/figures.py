@@ -119,9 +119,9 @@ def comparisons() -> Iterator[Comparison]:
     yield Comparison("Fewer sub-clusters: stage 2", text, {**small, **STAGE_2}, {"design": "mechanisms", **STAGE_2})
     for count in (2, 16):
         yield Comparison("Other numbers of pseudo-labels", f"{count} instead of 8", {**STAGE_2, "k": count}, STAGE_2)
-    for external, at_random in ((25, False), (100, False), (100, True)):
-        how = f"{external} clips {'at random' if at_random else 'by score'}"
-        pool = {"external": external, "at_random": at_random}
+    for at_random in (False, True):
+        how = f"100 clips {'at random' if at_random else 'by score'}"
+        pool = {"external": 100, "at_random": at_random}
         yield Comparison("Pool: stage 2 on machine labels over stage 1", how, pool, {})
     trp = {"triplet": True}
     yield Comparison("Triplet loss", "stage 1", trp, {})

@@ -154,7 +154,7 @@ def _blocks() -> Iterator[tuple[str, list[Cell]]]:
     yield "labels", _cells([states], three) + _cells([shuffled], [three[2]])
     yield "mechanisms", _cells([Data("mechanisms")], three)
     sub = [replace(training, subclusters=count) for count in (2, 4) for training in both]
-    yield "subclusters", _cells([states], [*sub[:2], sub[2]])
+    yield "subclusters", _cells([states], sub[:3])
     few, more = Data(clips=25), Data(clips=400)
     yield "clips", _cells([few, more], both) + _cells([more], three[2:])
     long = [replace(training, steps=2000) for training in three]
