@@ -59,7 +59,7 @@ class Objective(nn.Module):
     """Names of the losses."""
 
     @property
-    def draws_first(self) -> bool:
+    def can_prepare(self) -> bool:
         """Whether ``prepare`` is there, and draws all random numbers."""
         return False
 
@@ -90,7 +90,7 @@ class Sum(Objective):
     def terms(self, embed: Embed, batch: Batch, rng: Generator) -> Iterator[Tensor]:
         """Yield the losses of one objective after the other; small views of all are embedded together."""
         objectives = [objective for objective in self.objectives if isinstance(objective, Objective)]
-        if isinstance(embed, JointEmbed) and embed.joins(batch.x) and all(each.draws_first for each in objectives):
+        if isinstance(embed, JointEmbed) and embed.joins(batch.x) and all(each.can_prepare for each in objectives):
             yield from _together(embed, [each.prepare(batch, rng) for each in objectives])
         else:
             for objective in objectives:
@@ -153,7 +153,7 @@ class SubspaceObjective(Objective):
         )
 
     @property
-    def draws_first(self) -> bool:
+    def can_prepare(self) -> bool:
         """Whether there is no FeatEx, which draws after the embedding."""
         return self.loss.exchanged is None
 
@@ -200,8 +200,8 @@ class TripletObjective(Objective):
         self.snr_db, self.semitones, self.shift_per, self.noise_from = snr_db, semitones, shift_per, noise_from
 
     @property
-    def draws_first(self) -> bool:
-        """True."""
+    def can_prepare(self) -> bool:
+        """Always: nothing is drawn after the embedding."""
         return True
 
     def prepare(self, batch: Batch, rng: Generator) -> Prepared:
