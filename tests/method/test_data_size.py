@@ -100,6 +100,12 @@ def test_clips_are_counted_by_machine_type_and_domain():
     assert data_size.count_clips(machine, domain) == {"fan": Size(2, 1), "pump": Size(2, 0)}
 
 
+def test_a_centroid_stands_for_about_ten_clips():
+    for source in range(16, 150):
+        assert 8 <= source / data_size.centroids(Size(source, 0)) <= 12.5
+    assert [data_size.centroids(Size(source, 0)) for source in (0, 5, 14, 16, 18, 24, 26)] == [1, 1, 1, 2, 2, 2, 3]
+
+
 def test_a_stated_number_is_that_of_every_machine_type():
     sizes = {"fan": Size(25, 1), "pump": Size(200, 0)}
     assert data_size.by_machine(7, data_size.centroids, sizes) == {"fan": 7, "pump": 7}

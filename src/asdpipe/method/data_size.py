@@ -13,7 +13,8 @@ AUTO: Final = "auto"
 
 # Source clips of a machine type in DCASE 2023 to 2025 (of a section in 2022), at which the paper's numbers are reached.
 PAPER_SOURCE = 990
-# A threshold needs several clips per centroid: a clip that is its own centroid has the lowest score there is.
+# A threshold needs several clips per centroid: a clip that is its own centroid has the lowest score there is. One
+# centroid of all clips is worse than two for models of pseudo-labels (docs/evidence.md).
 CLIPS_PER_CENTROID = 10
 MOST_CENTROIDS = 16
 # Fewest and most. One cluster would not split the source clips.
@@ -72,7 +73,7 @@ def by_machine(stated: int | Literal["auto"], rule: Rule, sizes: Sizes) -> dict[
 
 def centroids(size: Size) -> int:
     """Return the centroids that represent the source clips (k_so, eq. 3)."""
-    return _within(1, size.source // CLIPS_PER_CENTROID, MOST_CENTROIDS)
+    return _within(1, round(size.source / CLIPS_PER_CENTROID), MOST_CENTROIDS)
 
 
 def source_clusters(size: Size) -> int:
