@@ -25,8 +25,8 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#
 # The cell that comparisons start from.
 BASE: dict[str, Any] = {
     **{"design": "states", "clips": 100, "machines": 6, "shuffled": False, "steps": 500, "labels": "machine"},
-    **{"subclusters": 16, "k": 8, "triplet": False, "external": 0, "at_random": False, "branches": 2},
-    "scorer": "network",
+    **{"subclusters": 16, "k": 8, "triplet": False, "branches": 2, "scorer": "network"},
+    **{"external": 0, "at_random": False, "in_first": False},
 }
 STAGE_2, STATE = {"labels": "kmeans"}, {"labels": "state"}
 NEIGHBOUR = {"scorer": "nearest neighbour"}
@@ -95,10 +95,12 @@ def comparisons() -> Iterator[Comparison]:
     for place, text in places:
         k: dict[str, Any] = {"k": 4} if place.get("design") == "real" else {}
         yield Comparison("Stage 2 (k-means) over stage 1", text, {**place, **STAGE_2, **k}, place)
-    for low, high in ((100, 500), (500, 2000)):
-        text = f"{high:,} instead of {low} steps, states, 100 clips"
-        for classes, changes in (("stage 1", {}), ("stage 2", STAGE_2), ("true states", STATE)):
-            yield Comparison(f"More steps: {classes}", text, {"steps": high, **changes}, {"steps": low, **changes})
+    for clips in (25, 100, 400):
+        for low, high in ((100, 500), (500, 2000)):
+            text = f"{high:,} instead of {low} steps, states, {clips} clips"
+            for classes, changes in (("stage 1", {}), ("stage 2", STAGE_2), ("true states", STATE)):
+                size = {"clips": clips, **changes}
+                yield Comparison(f"More steps: {classes}", text, {"steps": high, **size}, {"steps": low, **size})
     text = "500 instead of 125 steps, real-mini"
     yield Comparison("More steps: stage 1", text, {**real, "steps": 500}, {**real, "steps": 125})
     second = {**real, **STAGE_2, "k": 4}
@@ -123,6 +125,12 @@ def comparisons() -> Iterator[Comparison]:
         how = f"100 clips {'at random' if at_random else 'by score'}"
         pool = {"external": 100, "at_random": at_random}
         yield Comparison("Pool: stage 2 on machine labels over stage 1", how, pool, {})
+    first = {"external": 100, "at_random": True, "in_first": True}
+    for count in (3, 6):
+        place = {"machines": count}
+        yield Comparison("Pool: 100 clips at random in stage 1", f"{count} machine types", {**place, **first}, place)
+        text = f"{count} machine types, over the nearest neighbour"
+        yield Comparison("Pool: 100 clips at random in stage 1", text, {**place, **first}, {**place, **NEIGHBOUR})
     trp = {"triplet": True}
     yield Comparison("Triplet loss", "stage 1", trp, {})
     yield Comparison("Triplet loss", "stage 2", {**STAGE_2, **trp}, STAGE_2)
@@ -177,7 +185,7 @@ def stage_choices(table: pd.DataFrame) -> str:
 
 def scorer_table(table: pd.DataFrame) -> str:
     """Return AUC and official score of every scorer, less the workflow's on the same embeddings, in Markdown."""
-    keys = [*PLACE, "labels", "k", "external", "at_random"]
+    keys = [*PLACE, "labels", "k", "external", "at_random", "in_first"]
     lines = ["| scorer | AUC | official score | AUC below the better of network and nearest neighbour by more than 1 |"]
     lines += ["|---|---|---|---|"]
     wide = {metric: table.pivot_table(index=keys, columns="scorer", values=metric) for metric in ("auc", "official")}
@@ -280,7 +288,7 @@ def subclusters_figure(table: pd.DataFrame) -> None:
 def fusion_figure(table: pd.DataFrame) -> None:
     """Draw the fusion's AUC, and the network's, less the nearest neighbour's, in every cell."""
     keys = ["design", "clips", "machines", "shuffled", "steps", "labels", "subclusters", "k", "triplet", "external"]
-    keys += ["at_random", "branches", "seed"]
+    keys += ["at_random", "in_first", "branches", "seed"]
     wide = table[~table.shuffled].pivot_table(index=keys, columns="scorer", values="auc")
     gain = wide["network"] - wide["nearest neighbour"]
     figure, axes = plt.subplots(figsize=(4.6, 3.6), layout="constrained")

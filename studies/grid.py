@@ -68,8 +68,10 @@ class Training:
     """Pseudo-labels per machine type in the source domain; half as many in the target domain."""
     triplet: bool = False
     external: int = 0
-    """N_max of stage 2."""
+    """N_max of stage 2, or of stage 1 if that takes external clips."""
     at_random: bool = False
+    in_first: bool = False
+    """Whether stage 1 takes external clips, at random."""
     branches: int = 2
 
     def epochs(self, data: Data) -> int:
@@ -79,7 +81,7 @@ class Training:
     @property
     def stage(self) -> int:
         """The stage of the results."""
-        return 2 if self.labels == "kmeans" or self.external else 1
+        return 2 if self.labels == "kmeans" or (self.external and not self.in_first) else 1
 
     def name(self, data: Data) -> str:
         """Return the name of the method in the configuration."""
@@ -91,7 +93,7 @@ class Training:
             "b3" * (self.branches == 3),
         ]
         parts += ["state" * (self.labels == "state"), f"k{self.k}" * (self.labels == "kmeans")]
-        parts += [f"ex{self.external}" * (self.external > 0), "random" * self.at_random]
+        parts += [f"ex{self.external}" * (self.external > 0), "random" * self.at_random, "first" * self.in_first]
         return "_".join(part for part in parts if part)
 
     def first(self) -> "Training":
@@ -115,6 +117,7 @@ class Training:
         changes["inference"] = {"k_source": max(1, min(16, data.clips // 10))}
         if self.external:
             changes["external"] |= {"n_max": self.external, "selection": "random" if self.at_random else "score"}
+            changes["external"] |= {"first_stage": "random"} if self.in_first else {}
         if self.labels == "state":
             changes["labels"] = "attribute"
         if self.stage == 2:
@@ -172,6 +175,8 @@ def _blocks() -> Iterator[tuple[str, list[Cell]]]:
     )
     yield "clusters", _cells([states], [replace(both[1], k=count) for count in (2, 16)])
     yield "pool", _cells([states], [Training(external=100, at_random=random) for random in (False, True)])
+    first = Training(external=100, at_random=True, in_first=True)
+    yield "pool_first", _cells([states, Data(machines=3)], [first])
     yield "clips_steps", _cells([more], long[:2]) + _cells([few, more], short[:1])
     yield "triplet", _cells([states], [replace(training, triplet=True) for training in both])
     yield "mechanisms_clips", _cells([Data("mechanisms", 400)], both)
