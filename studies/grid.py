@@ -117,7 +117,8 @@ class Training:
         changes["inference"] = {"k_source": max(1, min(16, data.clips // 10))}
         if self.external:
             changes["external"] |= {"n_max": self.external, "selection": "random" if self.at_random else "score"}
-            changes["external"] |= {"first_stage": "random"} if self.in_first else {}
+        if self.in_first:
+            changes["external"]["first_stage"] = "random"
         if self.labels == "state":
             changes["labels"] = "attribute"
         if self.stage == 2:

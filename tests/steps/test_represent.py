@@ -68,14 +68,10 @@ def test_centroids_that_are_auto_are_one_per_ten_source_clips_of_a_machine_type(
     # Twice the clips: fan has 16 source clips, pump 12.
     clips, embeddings = (read_table(name, files[f"train_{name}"]) for name in ("clips", "embeddings"))
     rng = np.random.default_rng(1)
-    more = [embeddings, *(embeddings.assign(clip_id=embeddings.clip_id + part) for part in "a")]
+    more = [embeddings, embeddings.assign(clip_id=embeddings.clip_id + "a")]
     vectors = [table.assign(embedding=list(rng.standard_normal((len(table), 3)))) for table in more]
     write_table("embeddings", pd.concat(vectors), files["train_embeddings"])
-    write_table(
-        "clips",
-        pd.concat([clips, *(clips.assign(clip_id=clips.clip_id + part) for part in "a")]),
-        files["train_clips"],
-    )
+    write_table("clips", pd.concat([clips, clips.assign(clip_id=clips.clip_id + "a")]), files["train_clips"])
     with caplog.at_level(logging.INFO):
         table = made(files, tmp_path, k_source="auto")
     assert (table.domain == "source").groupby(table.machine).sum().to_dict() == {"fan": 2, "pump": 1}
